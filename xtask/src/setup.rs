@@ -1,0 +1,104 @@
+//! Installs what the machine lacks: Debian and Ubuntu by apt-get, macOS by brew; elsewhere it names what is missing.
+//! What is there already is left alone, so a second run is quick and needs no network.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::shell::{command, has, root};
+
+/// Something the product or its tests need of the machine.
+struct Need {
+    what: &'static str,
+    there: fn() -> bool,
+    apt: &'static [&'static str],
+    brew: &'static [&'static str],
+}
+
+const POSTGRES: Need = Need { what: "PostgreSQL 15 or newer (initdb, postgres)", there: postgres_there, apt: &["postgresql"], brew: &["postgresql@17"] };
+const NODE: Need = Need { what: "Node.js 20 or newer with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
+const MOSQUITTO: Need =
+    Need { what: "mosquitto_pub, a foreign MQTT client", there: || has("mosquitto_pub"), apt: &["mosquitto-clients"], brew: &["mosquitto"] };
+const CHROMIUM: Need = Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
+
+fn postgres_there() -> bool {
+    has("initdb") && has("postgres")
+        || ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"].iter().any(|parent| {
+            fs::read_dir(parent).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join("bin/initdb").exists()))
+        })
+}
+
+fn chromium_there() -> bool {
+    has("chromium") || Path::new("/Applications/Chromium.app").exists()
+}
+
+/// What `cargo xtask demo` needs: the database, and Node for the dashboard.
+pub fn for_demo() -> Result<()> {
+    install(&[POSTGRES, NODE])?;
+    npm_install("dashboard")?;
+    build_dashboard()
+}
+
+/// What `cargo xtask test` needs.
+pub fn for_tests(browser: bool) -> Result<()> {
+    install(&[POSTGRES, NODE, MOSQUITTO])?;
+    npm_install("dashboard")?;
+    npm_install("tests/timescale")?;
+    if browser {
+        install(&[CHROMIUM])?;
+        npm_install("tests/browser")?;
+    }
+    build_dashboard()
+}
+
+fn build_dashboard() -> Result<()> {
+    command("npm").args(["run", "--silent", "build"]).dir("dashboard").run()
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|need| need.what).collect::<Vec<_>>().join("; ");
+    eprintln!("missing on this machine: {names}");
+    if has("apt-get") {
+        let packages = missing.iter().flat_map(|need| need.apt);
+        let privileged = |args: &[&str]| if is_root() { command(args[0]).args(&args[1..]) } else { command("sudo").args(args) };
+        if !is_root() && !has("sudo") {
+            bail!("missing: {names}. Install as root: apt-get install {}", packages.copied().collect::<Vec<_>>().join(" "));
+        }
+        privileged(&["apt-get", "update", "--quiet"]).run()?;
+        privileged(&["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive").run()?;
+    } else if has("brew") {
+        for need in &missing {
+            command("brew").arg("install").args(need.brew).run()?;
+        }
+    } else {
+        bail!("missing: {names}. Neither apt-get nor brew is here to install it; please install it and run this again");
+    }
+    match missing.iter().find(|need| !(need.there)()) {
+        Some(need) => bail!("{} is still missing after the installation", need.what),
+        None => Ok(()),
+    }
+}
+
+/// SAFETY of the call inside: geteuid has no preconditions and cannot fail.
+fn is_root() -> bool {
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// `npm ci`, unless the lock file is the one that was installed last.
+fn npm_install(folder: &str) -> Result<()> {
+    let dir = root().join(folder);
+    let lock = fs::read_to_string(dir.join("package-lock.json"))?;
+    let stamp = dir.join("node_modules/.installed-lock.json");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    command("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).dir(folder).run()?;
+    fs::create_dir_all(dir.join("node_modules"))?;
+    fs::write(stamp, lock)?;
+    Ok(())
+}
