@@ -292,7 +292,8 @@ impl EmbeddedPostgres {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         let mut child = command.spawn().map_err(io_error("cannot start postgres"))?;
-        let pid = i32::try_from(child.id()).map_err(|_| EmbeddedError::Failed { program: "postgres", output: "pid out of range".into() })?;
+        let pid =
+            i32::try_from(child.id()).map_err(|_| EmbeddedError::Failed { program: "postgres", output: "pid out of range".into() })?;
         // Somebody has to collect the exit status, or the ended server would look alive for ever.
         std::thread::Builder::new()
             .name("postgres-reaper".into())
@@ -396,7 +397,11 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), EmbeddedError> {
 }
 
 fn give(path: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
-    std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).map_err(io_error(format!("cannot give {} to {}", path.display(), user.name)))
+    std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).map_err(io_error(format!(
+        "cannot give {} to {}",
+        path.display(),
+        user.name
+    )))
 }
 
 fn process_lives(pid: i32) -> bool {

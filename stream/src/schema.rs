@@ -58,11 +58,7 @@ static SCAN: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// One row a metric: an event with four metrics is four rows with one `seq`.
 static TELEMETRY: LazyLock<SchemaRef> = LazyLock::new(|| {
-    with(vec![
-        Field::new("person", ID, true),
-        Field::new("metric", DataType::Utf8, false),
-        Field::new("value", DataType::Float64, false),
-    ])
+    with(vec![Field::new("person", ID, true), Field::new("metric", DataType::Utf8, false), Field::new("value", DataType::Float64, false)])
 });
 
 static ACTIVITY: LazyLock<SchemaRef> = LazyLock::new(|| {

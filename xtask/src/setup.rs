@@ -16,17 +16,24 @@ struct Need {
     brew: &'static [&'static str],
 }
 
-const POSTGRES: Need = Need { what: "PostgreSQL 15 or newer (initdb, postgres)", there: postgres_there, apt: &["postgresql"], brew: &["postgresql@17"] };
-const NODE: Need = Need { what: "Node.js 20 or newer with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
-const MOSQUITTO: Need =
-    Need { what: "mosquitto_pub, a foreign MQTT client", there: || has("mosquitto_pub"), apt: &["mosquitto-clients"], brew: &["mosquitto"] };
-const CHROMIUM: Need = Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
+const POSTGRES: Need =
+    Need { what: "PostgreSQL 15 or newer (initdb, postgres)", there: postgres_there, apt: &["postgresql"], brew: &["postgresql@17"] };
+const NODE: Need =
+    Need { what: "Node.js 20 or newer with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
+const MOSQUITTO: Need = Need {
+    what: "mosquitto_pub, a foreign MQTT client",
+    there: || has("mosquitto_pub"),
+    apt: &["mosquitto-clients"],
+    brew: &["mosquitto"],
+};
+const CHROMIUM: Need =
+    Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
 
 fn postgres_there() -> bool {
     has("initdb") && has("postgres")
-        || ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"].iter().any(|parent| {
-            fs::read_dir(parent).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join("bin/initdb").exists()))
-        })
+        || ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"]
+            .iter()
+            .any(|parent| fs::read_dir(parent).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join("bin/initdb").exists())))
 }
 
 fn chromium_there() -> bool {
@@ -70,7 +77,10 @@ fn install(needs: &[Need]) -> Result<()> {
             bail!("missing: {names}. Install as root: apt-get install {}", packages.copied().collect::<Vec<_>>().join(" "));
         }
         privileged(&["apt-get", "update", "--quiet"]).run()?;
-        privileged(&["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive").run()?;
+        privileged(&["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .run()?;
     } else if has("brew") {
         for need in &missing {
             command("brew").arg("install").args(need.brew).run()?;
