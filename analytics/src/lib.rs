@@ -1,1 +1,3 @@
+//! What is computed from the log while it happens: live attendance and the live topics that show it.
 
+pub mod hub;
