@@ -7,5 +7,7 @@ pub mod attendance;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod policy;
+pub mod schedule;
 pub mod status;
 pub mod time;

@@ -43,6 +43,8 @@ code!(/** The rule that led to a status; each has one sentence for people in the
     RollNotTaken = 9 "roll_not_taken",
     TeacherMark = 10 "teacher_mark",
     OfficeMark = 11 "office_mark",
+    /** The grace has passed without evidence and the absence deadline has not: still expected, overdue. */
+    Awaited = 12 "awaited",
 });
 
 code!(/** What gate and classroom say of each other; `Review` asks a human, none tells a parent. */ Flag {
@@ -54,6 +56,8 @@ code!(/** What gate and classroom say of each other; `Review` asks a human, none
     ReentryGap = 3 "reentry_gap",
     /** The conclusion used evidence that arrived late. */
     LateEvidence = 4 "late_evidence",
+    /** Marked present, then out at the gate before the end: the mark stands, a human looks. */
+    LeftAfterMark = 5 "left_after_mark",
 });
 
 /// One mark as it travels through the log. Append-only: a correction is a new mark that names the one it supersedes.

@@ -20,6 +20,58 @@ impl UtcMillis {
     pub fn from_chrono(instant: DateTime<Utc>) -> Self {
         Self(instant.timestamp_millis())
     }
+
+    /// This many milliseconds later (earlier when negative); saturates at the ends of the range.
+    pub const fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// This many minutes later; saturates.
+    pub const fn plus_min(self, min: u32) -> Self {
+        self.plus_ms(min as i64 * 60_000)
+    }
+}
+
+/// Serde adapters for JSON that people and clients read: RFC 3339, UTC, milliseconds ("2026-11-20T07:58:03.412Z").
+///
+/// Use with `#[serde(with = "rollcall_model::time::rfc3339")]`; [`UtcMillis`] alone serialises as an integer. An
+/// instant outside chrono's range of years is an error, never a wrong text.
+pub mod rfc3339 {
+    use chrono::{DateTime, SecondsFormat};
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+
+    use super::UtcMillis;
+
+    pub fn serialize<S: Serializer>(instant: &UtcMillis, serializer: S) -> Result<S::Ok, S::Error> {
+        let instant = instant.to_chrono().ok_or_else(|| ser::Error::custom("instant out of range"))?;
+        serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UtcMillis, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text).map(|t| UtcMillis(t.timestamp_millis())).map_err(de::Error::custom)
+    }
+
+    /// The same for an instant that may be missing (`null`).
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        use super::UtcMillis;
+
+        #[derive(Deserialize)]
+        struct Wrapped(#[serde(with = "super")] UtcMillis);
+
+        pub fn serialize<S: Serializer>(instant: &Option<UtcMillis>, serializer: S) -> Result<S::Ok, S::Error> {
+            match instant {
+                Some(instant) => super::serialize(instant, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UtcMillis>, D::Error> {
+            Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
+        }
+    }
 }
 
 /// The only source of "now" below the binary. The real one follows the system; tests and replays step theirs.
