@@ -259,11 +259,14 @@ pub enum Badge {
 #[derive(Args, Debug)]
 pub struct BadgeIssue {
     /// Whom it is for: a person's id or OneRoster sourcedId
-    #[arg(long, value_name = "ID")]
-    pub person: String,
+    #[arg(long, value_name = "ID", required_unless_present = "school", conflicts_with = "school")]
+    pub person: Option<String>,
+    /// One for each student of this school who has none: name, id or sourcedId
+    #[arg(long, value_name = "SCHOOL")]
+    pub school: Option<String>,
     #[command(flatten)]
     pub district: InDistrict,
-    /// Print {"badge"} as JSON
+    /// Print {"badge", "person", "source_id"} as JSON, a line for each badge
     #[arg(long)]
     pub json: bool,
 }

@@ -181,6 +181,14 @@ impl EmbeddedPostgres {
         self.url_of("rollcall_app")
     }
 
+    /// Lets the program connect as its own role, so that it never holds the owner's rights. After the migrations.
+    pub async fn admit_app(&self) -> Result<(), sqlx::Error> {
+        use sqlx::Connection;
+        let mut owner = sqlx::PgConnection::connect(&self.url()).await?;
+        sqlx::query("alter role rollcall_app login").execute(&mut owner).await?;
+        owner.close().await
+    }
+
     fn url_of(&self, role: &str) -> String {
         socket_url(&self.run, role)
     }

@@ -33,7 +33,9 @@ impl Board {
                 }
                 for (collection, changes) in data {
                     let held = self.data.entry(collection.clone()).or_insert_with(|| json!({}));
-                    let (Some(held), Some(changes)) = (held.as_object_mut(), changes.as_object()) else { bail!("{collection} is no collection") };
+                    let (Some(held), Some(changes)) = (held.as_object_mut(), changes.as_object()) else {
+                        bail!("{collection} is no collection")
+                    };
                     for (key, value) in changes {
                         if value.is_null() {
                             held.remove(key);

@@ -15,8 +15,7 @@ pub struct Session {
 impl Session {
     pub async fn sign_in(base: &str, email: &str, password: &str) -> Result<Self> {
         let client = Client::builder().build()?;
-        let response =
-            client.post(format!("{base}/api/v1/session")).json(&json!({"email": email, "password": password})).send().await?;
+        let response = client.post(format!("{base}/api/v1/session")).json(&json!({"email": email, "password": password})).send().await?;
         let status = response.status();
         let cookie = response.headers().get("set-cookie").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         if !status.is_success() {

@@ -88,11 +88,7 @@ impl Pending {
 
 /// Checks the handshake. `protocols` are the subprotocols spoken here, most preferred first; when it is empty none is
 /// chosen, otherwise the client must offer one of them.
-pub fn accept(
-    request: &mut Request<Body>,
-    protocols: &[&'static str],
-    limits: Limits,
-) -> Result<(Response, Pending), UpgradeError> {
+pub fn accept(request: &mut Request<Body>, protocols: &[&'static str], limits: Limits) -> Result<(Response, Pending), UpgradeError> {
     let headers = request.headers();
     let asks = contains(headers, header::CONNECTION, "upgrade") && contains(headers, header::UPGRADE, "websocket");
     if request.method() != Method::GET || !asks {

@@ -34,8 +34,9 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "rollcall-websocket",
         ],
     ),
-    ("rollcall-bench", &[]),
-    ("rollcall-tests", &[]),
+    // These two look at the product from outside; the synthetic district is input, not the server's inside.
+    ("rollcall-bench", &["rollcall-tests"]),
+    ("rollcall-tests", &["rollcall-roster"]),
 ];
 
 /// Text that must not stand in product code, and why.

@@ -1,0 +1,118 @@
+//! A seeded district on a running server: imported from OneRoster files through the command line, with devices, badges and
+//! accounts, as an administrator would make it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use chrono::{Timelike, Utc};
+use rollcall_roster::synthetic::{self, DayShape, Plan};
+use serde_json::{Value, json};
+
+use crate::instance::Instance;
+use crate::session::Session;
+
+pub const PASSWORD: &str = "correct horse battery staple";
+
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub id: String,
+    pub token: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Student {
+    pub id: String,
+    pub source_id: String,
+    pub badge: String,
+}
+
+/// One school of the district with everything that a test needs of it.
+pub struct District {
+    pub name: String,
+    pub school: String,
+    pub gate: Device,
+    /// All students of the school that have a badge, in the order of issue.
+    pub students: Vec<Student>,
+}
+
+impl District {
+    /// Imports a OneRoster zip with its timetable and equips the named school with a gate and a badge for everybody.
+    pub fn import(instance: &Instance, name: &str, zip: &str, timetable: &str, school: &str) -> Result<Self> {
+        instance.json(&["import", "oneroster", zip, "--district", name, "--timetable", timetable, "--json"], "")?;
+        let gate = Self::device(instance, name, school, "gate", "Gate 1")?;
+        let badges = instance.command(&["badge", "issue", "--school", school, "--district", name, "--json"], "")?;
+        let students = badges
+            .lines()
+            .map(|line| {
+                let issued: Value = serde_json::from_str(line)?;
+                let text = |key: &str| issued[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {issued}"));
+                Ok(Student { id: text("person")?, source_id: text("source_id")?, badge: text("badge")? })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { name: name.to_owned(), school: school.to_owned(), gate, students })
+    }
+
+    pub fn device(instance: &Instance, district: &str, school: &str, kind: &str, name: &str) -> Result<Device> {
+        let added =
+            instance.json(&["device", "add", "--district", district, "--school", school, "--kind", kind, "--name", name, "--json"], "")?;
+        let text = |key: &str| added[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {added}"));
+        Ok(Device { id: text("id")?, token: text("token")? })
+    }
+
+    /// Adds an account with [`PASSWORD`]. `person` is an id or sourcedId.
+    pub fn account(&self, instance: &Instance, email: &str, role: &str, person: Option<&str>) -> Result<()> {
+        let mut args = vec!["account", "add", "--district", &self.name, "--email", email, "--role", role, "--json"];
+        if let Some(person) = person {
+            args.extend(["--person", person]);
+        }
+        instance.json(&args, &format!("{PASSWORD}\n"))?;
+        Ok(())
+    }
+
+    pub fn student_by_id(&self) -> HashMap<&str, &Student> {
+        self.students.iter().map(|student| (student.id.as_str(), student)).collect()
+    }
+
+    pub async fn sign_in(instance: &Instance, email: &str) -> Result<Session> {
+        Session::sign_in(&instance.http, email, PASSWORD).await
+    }
+}
+
+/// A zone in which it is about noon now: a synthetic day laid around the present minute then never meets midnight.
+fn zone_at_noon() -> chrono_tz::Tz {
+    // The names of these zones have the sign reversed: Etc/GMT-3 is three hours ahead of UTC.
+    let ahead = 12 - i64::from(Utc::now().hour());
+    format!("Etc/GMT{}{}", if ahead > 0 { '-' } else { '+' }, ahead.abs()).parse().unwrap_or(chrono_tz::UTC)
+}
+
+/// Imports a synthetic district of one school whose present period began two minutes ago, and equips it.
+pub fn synthetic(instance: &Instance, dir: &Path, name: &str, students: u32) -> Result<District> {
+    let zone = zone_at_noon();
+    let now = Utc::now().with_timezone(&zone);
+    let plan = Plan {
+        students_per_school: students as usize,
+        zone,
+        shape: DayShape::Around { now: now.time(), started_min: 2 },
+        ..Plan::new(name, now.date_naive())
+    };
+    let folder = tempfile::Builder::new().prefix("district").tempdir_in(dir)?;
+    let (zip, timetable) = (folder.path().join("roster.zip"), folder.path().join("timetable"));
+    let generated = synthetic::generate(&plan)?;
+    generated.write_package(&zip)?;
+    std::fs::create_dir_all(&timetable)?;
+    generated.write_timetable(&timetable)?;
+    let path = |path: &Path| path.display().to_string();
+    let district = District::import(instance, name, &path(&zip), &path(&timetable), "sch-0001")?;
+    ensure!(district.students.len() == students as usize, "{} badges for {students} students", district.students.len());
+    Ok(district)
+}
+
+/// A scan event as a gate sends it.
+pub fn scan(seq: u64, badge: &str, direction: &str, ts_ms: i64) -> Value {
+    json!({"seq": seq, "ts": ts_ms, "badge": badge, "dir": direction, "method": "qr"})
+}
+
+pub fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
