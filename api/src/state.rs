@@ -1,0 +1,109 @@
+//! What every route shares: handles to the log, the live state and the database, and the limits of the API.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use rollcall_analytics::hub::Hub;
+use rollcall_model::time::Clock;
+use rollcall_stream::Log;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// Settings of the API. Every default is stated here with its reason.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The page is served over TLS by something in front of the server: cookies are `Secure` in every case.
+    pub cookie_secure: bool,
+    /// Believe `X-Forwarded-For` and `X-Forwarded-Proto`; only behind a proxy that sets them itself.
+    pub trust_forwarded: bool,
+    /// A session ends after this long without a request: longer than a school day, shorter than a night and a day.
+    pub session_idle: Duration,
+    /// A session ends this long after sign-in whatever happens.
+    pub session_max: Duration,
+    /// Most bytes of a request's body. The largest real one, marks for a section, is about 20 kB.
+    pub body_bytes_max: usize,
+    /// How long a write waits for the log to be durable and the live state to have applied it.
+    pub write_wait_max: Duration,
+    /// Password checks at a time; each costs a core and 19 MiB for some tens of milliseconds.
+    pub password_checks_max: usize,
+    /// Live connections of one account.
+    pub live_connections_per_account_max: usize,
+    /// Live connections altogether.
+    pub live_connections_max: usize,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            cookie_secure: false,
+            trust_forwarded: false,
+            session_idle: Duration::from_secs(14 * 3600),
+            session_max: Duration::from_secs(14 * 24 * 3600),
+            body_bytes_max: 256 * 1024,
+            write_wait_max: Duration::from_secs(5),
+            password_checks_max: 2,
+            live_connections_per_account_max: 50,
+            live_connections_max: 20_000,
+        }
+    }
+}
+
+/// One thing that must work before requests are sent here.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Check {
+    /// What is checked: `database`, `log`, `attendance`, ...
+    pub name: String,
+    pub ready: bool,
+    /// What is not ready, or what runs ("TimescaleDB 2.23.1").
+    pub detail: String,
+}
+
+/// Says what is ready. The binary gives one that knows its subsystems; it must answer without waiting.
+pub type ReadyChecks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
+
+/// What the binary hands to the API.
+pub struct ApiParts {
+    pub config: ApiConfig,
+    pub clock: Clock,
+    pub log: Arc<dyn Log>,
+    pub hub: Hub,
+    pub registry: Registry,
+    pub ready: ReadyChecks,
+    /// Cancelled when the server stops: live connections are closed.
+    pub shutdown: CancellationToken,
+}
+
+/// The shared state of all routes. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(Arc<Shared>);
+
+/// The inside of [`ApiState`].
+pub struct Shared {
+    pub parts: ApiParts,
+    pub(crate) metrics: Metrics,
+}
+
+impl ApiState {
+    /// Fails when the registry already has the API's metrics.
+    pub fn new(parts: ApiParts) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics::register(&parts.registry)?;
+        Ok(Self(Arc::new(Shared { parts, metrics })))
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Deref for Shared {
+    type Target = ApiParts;
+    fn deref(&self) -> &ApiParts {
+        &self.parts
+    }
+}
