@@ -110,6 +110,6 @@ pub struct AdmissionConfig {
 
 impl Default for AdmissionConfig {
     fn default() -> Self {
-        Self { late_max_ms: limits::LATE_MAX_MS, runs_per_device_max: 4_096, snapshot_interval_ms: 10_000 }
+        Self { late_max_ms: limits::LATE_MAX_MS, runs_per_device_max: 16_384, snapshot_interval_ms: 10_000 }
     }
 }

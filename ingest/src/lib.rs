@@ -4,8 +4,13 @@
 //! the log says it is on stable storage. This crate knows no SQL and no attendance rule; what it needs of the directory
 //! it states in [`directory::Directory`].
 
+pub mod admission;
 pub mod config;
+pub mod decode;
 pub mod directory;
+pub mod metrics;
 
+pub use admission::{Admission, AdmissionError, Admitted};
 pub use config::{AdmissionConfig, GatewayConfig, Namespace, TlsConfig};
 pub use directory::{AuthError, BadgeHolder, DeviceIdentity, Directory};
+pub use metrics::Metrics;
