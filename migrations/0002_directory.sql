@@ -3,7 +3,7 @@
 
 create table rollcall.district (
     district   uuid primary key,                 -- the tenant
-    name       text not null unique,             -- shown to staff; unique on this server
+    name       text not null constraint district_name unique, -- shown to staff; unique on this server
     policy     jsonb not null default '{}',      -- district-wide policy overrides, see rollcall_model::policy
     created_at timestamptz not null default now()
 );
@@ -15,8 +15,8 @@ create table rollcall.school (
     name       text not null,
     zone       text not null,                    -- IANA time zone
     primary key (district, id),
-    unique (district, source_id),
-    unique (district, name)
+    constraint school_source unique (district, source_id),
+    constraint school_name unique (district, name)
 );
 
 -- Policy of a school with effective dates; the newest row with valid_from <= date holds.
@@ -81,7 +81,7 @@ create table rollcall.person (
     district     uuid not null references rollcall.district,
     id           uuid not null,                  -- the pseudonym used everywhere else
     source_id    text,                           -- OneRoster user sourcedId
-    kind         text not null check (kind in ('student', 'staff', 'guardian')),
+    kind         text not null constraint person_kind check (kind in ('student', 'staff', 'guardian')),
     given_sealed  bytea,                         -- given name, encrypted
     family_sealed bytea,                         -- family name, encrypted
     contact_sealed bytea,                        -- JSON of e-mail and phone, encrypted
@@ -140,7 +140,7 @@ create table rollcall.enrolment (
     district uuid not null,
     section  uuid not null,
     person   uuid not null,
-    role     text not null check (role in ('student', 'teacher')),
+    role     text not null constraint enrolment_role check (role in ('student', 'teacher')),
     starts   date not null default '-infinity',  -- inclusive
     ends     date not null default 'infinity',   -- exclusive
     primary key (district, section, person, role, starts),
@@ -164,7 +164,7 @@ create table rollcall.device (
     district   uuid not null,
     id         uuid not null,
     school     uuid not null,
-    kind       text not null check (kind in ('gate', 'room', 'tablet', 'wearable', 'gateway')),
+    kind       text not null constraint device_kind check (kind in ('gate', 'room', 'tablet', 'wearable', 'gateway')),
     name       text not null,
     token_hash bytea not null,                   -- SHA-256 of the device token; the token is 256 random bits
     gateway    uuid,                             -- the gateway it is registered behind
@@ -173,12 +173,13 @@ create table rollcall.device (
     disabled   boolean not null default false,
     created_at timestamptz not null default now(),
     primary key (district, id),
-    unique (id),
+    constraint device_id unique (id),
     foreign key (district, school) references rollcall.school,
     foreign key (district, gateway) references rollcall.device,
     foreign key (district, person) references rollcall.person,
     foreign key (district, section) references rollcall.section
 );
+create index device_school on rollcall.device (district, school);
 
 create table rollcall.badge (
     district   uuid not null,
@@ -188,22 +189,25 @@ create table rollcall.badge (
     issued_at  timestamptz not null default now(),
     revoked_at timestamptz,
     primary key (district, id),
-    unique (token_hash),
+    constraint badge_token unique (token_hash),
     foreign key (district, person) references rollcall.person
 );
+create index badge_person on rollcall.badge (district, person);
 
 create table rollcall.account (
     district      uuid not null references rollcall.district,
     id            uuid not null,
     email         text not null,                 -- lower case; the name one signs in with
     password_hash text,                          -- Argon2id PHC string; null: may not sign in by password
-    role          text not null check (role in ('teacher', 'office', 'analyst', 'guardian', 'it')),
+    role          text not null constraint account_role check (role in ('teacher', 'office', 'analyst', 'guardian', 'it')),
     person        uuid,                          -- whose account it is; required for teacher and guardian
     school        uuid,                          -- an office account's school; null: all schools of the district
     disabled      boolean not null default false,
     created_at    timestamptz not null default now(),
     primary key (district, id),
-    unique (email),
+    constraint account_email unique (email),
+    constraint account_email_lower check (email = lower(email)),
+    constraint account_has_person check (person is not null or role not in ('teacher', 'guardian')),
     foreign key (district, person) references rollcall.person,
     foreign key (district, school) references rollcall.school
 );
@@ -212,13 +216,15 @@ create table rollcall.session (
     district   uuid not null,
     token_hash bytea not null,                   -- SHA-256 of the cookie's or API token's secret
     account    uuid not null,
-    kind       text not null default 'cookie' check (kind in ('cookie', 'api')),
+    kind       text not null default 'cookie' constraint session_kind check (kind in ('cookie', 'api')),
     created_at timestamptz not null default now(),
     seen_at    timestamptz not null default now(),
     expires_at timestamptz not null,
     primary key (token_hash),
     foreign key (district, account) references rollcall.account
 );
+create index session_account on rollcall.session (district, account);
+create index session_expiry on rollcall.session (district, expires_at);
 
 -- Answers already given to writes that carried an Idempotency-Key, kept a day.
 create table rollcall.idempotency (
@@ -229,24 +235,18 @@ create table rollcall.idempotency (
     status     int not null,
     response   bytea not null,
     created_at timestamptz not null default now(),
-    primary key (district, account, key)
+    primary key (district, account, key),
+    foreign key (district, account) references rollcall.account
 );
+create index idempotency_age on rollcall.idempotency (district, created_at);
 
 create table rollcall.audit (
     district   uuid not null,
     id         bigint generated always as identity,
     at         timestamptz not null default now(),
-    account    uuid,                             -- null: the command line or the program itself
+    account    uuid default rollcall.current_caller(), -- null: the command line or the program itself
     action     text not null,                    -- "mark.create", "device.add", "student.read", ...
     subject    text,                             -- what it was about, an id
     detail     jsonb not null default '{}',      -- never a name
     primary key (district, id)
 );
-
--- A change of the directory tells running servers, which reload what they keep in memory. Payload: the district.
-create function rollcall.notify_directory() returns trigger language plpgsql as $$
-begin
-    perform pg_notify('rollcall_directory', coalesce(new.district, old.district)::text);
-    return null;
-end
-$$;

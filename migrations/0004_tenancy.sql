@@ -1,5 +1,4 @@
--- Row-level security for every row table, forced so that it binds the owner too; the reading of event tables only
--- through security-barrier views on the transaction's tenant.
+-- Row-level security for every row table, forced so that it binds the owner too, and the rights of rollcall_app.
 do $$
 declare t text;
 begin
@@ -12,22 +11,33 @@ begin
         execute format('create policy tenant on rollcall.%I using (district = rollcall.current_district()) with check (district = rollcall.current_district())', t);
         execute format('grant select, insert, update, delete on rollcall.%I to rollcall_app', t);
     end loop;
+    -- What is append-only cannot be rewritten, not even by the program. Dead letters are only deleted, by age.
     foreach t in array array['mark', 'attendance_status', 'audit']
     loop
         execute format('revoke update, delete on rollcall.%I from rollcall_app', t);
     end loop;
-    foreach t in array array['school', 'policy', 'period', 'bell_schedule', 'bell', 'calendar_day', 'person', 'membership',
-        'section', 'meeting', 'enrolment', 'guardian', 'device', 'badge', 'account']
-    loop
-        execute format('create trigger directory_changed after insert or update or delete on rollcall.%I for each row execute function rollcall.notify_directory()', t);
-    end loop;
-    foreach t in array array['scan', 'telemetry', 'activity', 'device_status']
-    loop
-        execute format('create view rollcall.%I with (security_barrier) as select * from event.%I where district = rollcall.current_district()', t, t);
-        execute format('grant insert on event.%I to rollcall_app', t);
-        execute format('grant select on rollcall.%I to rollcall_app', t);
-    end loop;
+    revoke update on rollcall.dead_letter from rollcall_app;
 end
 $$;
 grant select, insert, update on rollcall.consumer_offset to rollcall_app;
 grant usage on all sequences in schema rollcall to rollcall_app;
+
+-- A change of the directory tells running servers, which reload what they keep in memory. Payload: the district and the
+-- table, "<uuid>/<table>"; the district is "*" when the owner changed rows without a tenant. Row-level security lets a
+-- statement touch one district only, so one notice a statement is enough, and PostgreSQL folds equal notices of a transaction.
+create function rollcall.notify_directory() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('rollcall_directory', coalesce(rollcall.current_district()::text, '*') || '/' || tg_table_name);
+    return null;
+end
+$$;
+do $$
+declare t text;
+begin
+    foreach t in array array['district', 'school', 'policy', 'period', 'bell_schedule', 'bell', 'calendar_day', 'person',
+        'membership', 'section', 'meeting', 'enrolment', 'guardian', 'device', 'badge', 'account']
+    loop
+        execute format('create trigger directory_changed after insert or update or delete on rollcall.%I for each statement execute function rollcall.notify_directory()', t);
+    end loop;
+end
+$$;

@@ -1,3 +1,12 @@
 //! Everything that is PostgreSQL: the private server, tenancy, the directory, the sink, and every SQL statement.
 
+mod connection;
 pub mod embedded;
+mod error;
+mod migrate;
+pub mod password;
+pub mod secret;
+pub mod vault;
+
+pub use connection::{DatabaseConfig, Engine, Retention, Store, Tenant};
+pub use error::StoreError;
