@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 
@@ -33,11 +34,56 @@ pub enum LogError {
     /// The reader asked for rows that have been trimmed; the oldest row still kept is given.
     #[error("offset {asked} has been trimmed; the log begins at {oldest}")]
     Trimmed { asked: Offset, oldest: Offset },
+    /// Another process writes to this directory; two writers would destroy it.
+    #[error("{path} is in use by another process; stop it first or choose another data directory")]
+    Locked { path: String },
     #[error("the log has stopped: {0}")]
     Stopped(Arc<str>),
 }
 
-/// What one read returned: batches in offset order without a gap, all of them durable.
+/// A set of kinds, for readers that do not need all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KindSet(u32);
+
+impl KindSet {
+    pub const ALL: Self = Self(u32::MAX);
+
+    pub const fn of(kinds: &[Kind]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < kinds.len() {
+            bits |= 1 << kinds[i].code();
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & (1 << kind.code()) != 0
+    }
+}
+
+/// The state of a log, for readiness and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStatus {
+    pub oldest: Offset,
+    /// One past the last durable row.
+    pub durable: Offset,
+    /// One past the last assigned row.
+    pub end: Offset,
+    /// Bytes of rows that wait for the disk.
+    pub queued_bytes: u64,
+    pub disk_bytes: u64,
+    pub budget_bytes: u64,
+    /// Appends are refused with [`AppendError::Full`]: the budget is used up, or the disk itself is.
+    pub full: bool,
+    /// Why the log has stopped for ever, if it has.
+    pub stopped: Option<Arc<str>>,
+    /// Each registered reader and what it has committed.
+    pub readers: Vec<(String, Offset)>,
+}
+
+/// What one read returned: batches in offset order, all of them durable; without a gap unless kinds were left out.
 #[derive(Debug, Default)]
 pub struct ReadBatch {
     pub batches: Vec<EventBatch>,
@@ -63,6 +109,24 @@ pub trait Log: Send + Sync + 'static {
     /// columns beyond the first batch. The first batch is sliced so that it begins exactly at `from`. Blocking:
     /// the tail is served from memory, older rows from files; call it from a blocking task for the latter.
     fn read(&self, from: Offset, bytes_max: usize) -> Result<ReadBatch, LogError>;
+
+    /// As [`Log::read`], but rows of other kinds are passed over without being decoded. There may be no batch at all
+    /// while `next` has moved: that many rows were looked at, and a reader may commit up to there.
+    fn read_kinds(&self, from: Offset, bytes_max: usize, kinds: KindSet) -> Result<ReadBatch, LogError> {
+        let mut read = self.read(from, bytes_max)?;
+        read.batches.retain(|batch| kinds.contains(batch.kind));
+        Ok(read)
+    }
+
+    /// As [`Log::read_kinds`], but only from memory and so without blocking; `None` when the rows must be fetched from
+    /// files, which is done by `read_kinds` on a thread that may block.
+    fn read_cached(&self, from: Offset, bytes_max: usize, kinds: KindSet) -> Option<Result<ReadBatch, LogError>> {
+        let _ = (from, bytes_max, kinds);
+        None
+    }
+
+    /// The state for readiness and metrics, as of now.
+    fn status(&self) -> LogStatus;
 
     /// The oldest row that can still be read.
     fn oldest(&self) -> Offset;

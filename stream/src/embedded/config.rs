@@ -1,0 +1,37 @@
+//! The limits of the log on local files.
+
+use std::time::Duration;
+
+/// Each limit says what happens when it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment file that would grow beyond this is ended and the next one begun; a single group may exceed it.
+    /// At most a quarter of the budget, so that whole segments can be deleted before the budget is used up.
+    pub segment_bytes_max: u64,
+    /// Bytes of all segments together; beyond it appends are refused as full until the readers have committed.
+    pub budget_bytes: u64,
+    /// Bytes and number of appended batches that are not durable yet; beyond either appends are refused as busy.
+    pub queue_bytes_max: usize,
+    pub queue_batches_max: usize,
+    /// Bytes written between two fsyncs; what waits beyond it goes into the next group.
+    pub group_bytes_max: usize,
+    /// Bytes of the newest rows that are kept in memory for readers; older rows are read from the files.
+    pub cache_bytes_max: usize,
+    /// How long the writer waits before it tries again on a disk without space, unless a segment is deleted earlier.
+    pub full_retry: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            segment_bytes_max: 64 * MIB as u64,
+            budget_bytes: 8 * 1024 * MIB as u64,
+            queue_bytes_max: 32 * MIB,
+            queue_batches_max: 65_536,
+            group_bytes_max: 8 * MIB,
+            cache_bytes_max: 32 * MIB,
+            full_retry: Duration::from_millis(250),
+        }
+    }
+}
