@@ -6,6 +6,7 @@ pub mod embedded;
 mod error;
 mod migrate;
 pub mod password;
+pub mod roster;
 pub mod secret;
 pub mod vault;
 
