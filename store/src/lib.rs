@@ -1,5 +1,6 @@
 //! Everything that is PostgreSQL: the private server, tenancy, the directory, the sink, and every SQL statement.
 
+pub mod admin;
 pub mod attendance;
 mod connection;
 pub mod embedded;
