@@ -1,0 +1,52 @@
+//! The sink's numbers: `rollcall_sink_*`.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use rollcall_model::event::Kind;
+
+use super::encode::Gathered;
+
+pub(super) struct SinkMetrics {
+    rows: IntCounterVec,
+    transactions: IntCounter,
+    pub errors: IntCounter,
+    pub fence_lost: IntCounter,
+    lag_rows: IntGauge,
+    seconds: Histogram,
+}
+
+impl SinkMetrics {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            rows: IntCounterVec::new(Opts::new("rollcall_sink_rows_total", "Rows written into the database"), &["kind"])?,
+            transactions: IntCounter::new("rollcall_sink_transactions_total", "Transactions committed by the sink")?,
+            errors: IntCounter::new("rollcall_sink_errors_total", "Attempts of the sink that failed and are tried again")?,
+            fence_lost: IntCounter::new("rollcall_sink_fence_lost_total", "Transactions given up because the offset had moved")?,
+            lag_rows: IntGauge::new("rollcall_sink_lag_rows", "Durable rows of the log that are not yet in the database")?,
+            seconds: Histogram::with_opts(
+                HistogramOpts::new("rollcall_sink_transaction_seconds", "Time of one transaction, fence to commit")
+                    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
+            )?,
+        };
+        registry.register(Box::new(metrics.rows.clone()))?;
+        registry.register(Box::new(metrics.transactions.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.fence_lost.clone()))?;
+        registry.register(Box::new(metrics.lag_rows.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        Ok(metrics)
+    }
+
+    pub fn committed(&self, gathered: &Gathered, took: Duration) {
+        for kind in Kind::ALL {
+            self.rows.with_label_values(&[kind.as_str()]).inc_by(gathered.rows(*kind));
+        }
+        self.transactions.inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn lag(&self, rows: u64) {
+        self.lag_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+}
