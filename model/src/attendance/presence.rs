@@ -90,15 +90,21 @@ impl Iterator for Raw<'_> {
     type Item = Presence;
 
     fn next(&mut self) -> Option<Presence> {
-        let opened = self.steps.find(|step| step.inside)?;
-        let closed = self.steps.next();
-        Some(Presence {
-            from: opened.ts,
-            until: closed.map(|step| step.ts),
-            opened_by: opened.scan,
-            closed_by: closed.map(|step| step.scan),
-            delay_ms: closed.map_or(0, |step| self.steps.delay_ms(step.scan)),
-        })
+        loop {
+            let opened = self.steps.find(|step| step.inside)?;
+            let closed = self.steps.next();
+            // In and out at the same instant is no stretch of time and proves no presence.
+            if closed.is_some_and(|closed| closed.ts == opened.ts) {
+                continue;
+            }
+            return Some(Presence {
+                from: opened.ts,
+                until: closed.map(|step| step.ts),
+                opened_by: opened.scan,
+                closed_by: closed.map(|step| step.scan),
+                delay_ms: closed.map_or(0, |step| self.steps.delay_ms(step.scan)),
+            });
+        }
     }
 }
 
