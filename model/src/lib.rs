@@ -8,6 +8,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod policy;
+pub mod reports;
 pub mod schedule;
 pub mod status;
 pub mod time;

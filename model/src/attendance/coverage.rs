@@ -96,11 +96,13 @@ pub struct SourceState {
 impl SourceState {
     /// The gateway's own word that the device connected or disconnected at this instant.
     pub fn connection(&mut self, at: UtcMillis, connected: bool) {
+        // A device that reports its queue and comes back may hold one; it is behind until its heartbeat says otherwise.
+        if connected && self.connected == Some(false) && self.reports {
+            self.queued = self.queued.max(1);
+        }
         self.connected = Some(connected);
         if connected {
             self.hear(at);
-            // A device in service for the first time starts complete; one that comes back may still hold a queue,
-            // which its first heartbeat tells.
             self.complete_until.get_or_insert(at);
         }
     }
@@ -117,13 +119,12 @@ impl SourceState {
         }
     }
 
-    /// A scan (of anyone) that the device sent. One that waited in its queue tells how far the queue is drained.
-    pub fn scan(&mut self, ts: UtcMillis, received: UtcMillis) {
+    /// A scan (of anyone) that the device sent. While a queue drains, only its own scans, which come in order, tell
+    /// how far it is: a live one may overtake them.
+    pub fn scan(&mut self, ts: UtcMillis, received: UtcMillis, offline: bool) {
         self.hear(received);
-        if self.queued > 0 || self.connected == Some(false) {
+        if offline || self.queued == 0 {
             self.complete(ts.min(received));
-        } else {
-            self.complete(ts);
         }
     }
 
