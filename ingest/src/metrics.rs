@@ -76,7 +76,7 @@ impl Metrics {
         }
     }
 
-    fn refused(&self, code: Code) {
+    pub(crate) fn refused(&self, code: Code) {
         self.rejected.with_label_values(&[code.as_str()]).inc();
     }
 

@@ -22,6 +22,7 @@ pub use json::Framing;
 pub use refusal::{Code, Fault, Refusal};
 
 use crate::directory::{DeviceIdentity, Directory};
+pub use arrow_ipc::looks_like as is_arrow;
 use badge_cache::BadgeCache;
 use event::Speaker;
 

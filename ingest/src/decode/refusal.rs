@@ -29,6 +29,7 @@ codes! {
     TooManyEvents "too_many_events" true,
     PayloadTooLarge "payload_too_large" true,
     ArrowInvalid "arrow_invalid" true,
+    ForbiddenTopic "forbidden_topic" false,
     UnknownBadge "unknown_badge" false,
     UnknownDevice "unknown_device" false,
     NotAGateway "not_a_gateway" false,
