@@ -306,7 +306,10 @@ impl Boards {
             if topics == [None, None] {
                 continue;
             }
-            let Some(device) = live.devices.get_mut(&id).filter(|device| device.to_tell(behind.as_ref())) else { continue };
+            let Some(device) = live.devices.get_mut(&id) else { continue };
+            if !device.to_tell(behind.as_ref()) {
+                continue;
+            }
             for topic in topics.into_iter().flatten() {
                 let entry = device.entry(behind.as_ref());
                 updates.entry(topic).or_default().set("devices", id.to_string(), entry);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use rollcall_model::schedule::Span;
+use rollcall_model::status::ScanEvidence;
 use rollcall_model::time::Clock;
 use rollcall_stream::{KindSet, Log, LogError, ReadBatch, Tail};
 use tokio::sync::{mpsc, watch};
@@ -124,7 +125,7 @@ impl Engine {
         let changed = deps.directory.changed();
         let view = deps.directory.current();
         let words = retry("the last words of devices", || deps.store.last_words()).await;
-        let mut live = Live::new(view, &words, deps.connections_since, deps.clock.now());
+        let mut live = Live::new(view, deps.connections_since, deps.clock.now());
         let settle_at = *deps.log.durable().borrow();
         let mut next = settle_at;
         let mut loads = JoinSet::new();
@@ -143,6 +144,8 @@ impl Engine {
                 None => break,
             }
         }
+        let scans: Vec<ScanEvidence> = loaded.iter().flat_map(|day| day.cut.scans.iter().copied()).collect();
+        live.remember(&words, &scans);
         for Loaded { key, plan, cut } in loaded {
             next = next.min(cut.next_offset);
             match plan {

@@ -94,13 +94,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// `words` are the last words of devices from the database, oldest first.
-    pub fn new(
-        view: Arc<dyn DirectoryView>,
-        words: &[HeartbeatRow],
-        connections_since: Offset,
-        now: UtcMillis,
-    ) -> Self {
+    pub fn new(view: Arc<dyn DirectoryView>, connections_since: Offset, now: UtcMillis) -> Self {
         let mut live = Self {
             view,
             schools: HashMap::new(),
@@ -122,9 +116,26 @@ impl Live {
             reads: 0,
         };
         live.take_view();
-        words.iter().for_each(|word| live.hear_status(word));
-        live.assess_all();
         live
+    }
+
+    /// Takes what the database knows of the health of devices: their last words, and the scans of today.
+    pub fn remember(&mut self, words: &[HeartbeatRow], scans: &[ScanEvidence]) {
+        let words = words.iter().map(|word| (word.offset, Err(word)));
+        let scans = scans.iter().map(|scan| (scan.offset, Ok(scan)));
+        let mut heard: Vec<(Offset, Result<&ScanEvidence, &HeartbeatRow>)> = words.chain(scans).collect();
+        heard.sort_by_key(|(offset, _)| *offset);
+        for (_, word) in heard {
+            match word {
+                Err(word) => self.hear_status(word),
+                Ok(scan) => {
+                    if let Some(device) = self.devices.get_mut(&scan.device) {
+                        device.scanned(scan);
+                    }
+                }
+            }
+        }
+        self.assess_all();
     }
 
     /// Days that somebody is to load; each is given once.

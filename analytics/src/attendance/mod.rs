@@ -33,3 +33,6 @@ pub use seam::{
     AttendanceStore, BoxFuture, Cut, DayKey, DayPlan, DeviceInfo, DirectorySource, DirectoryView, LastStatus,
     PlannedMeeting, SchoolInfo, SeamError, SectionInfo, Transition,
 };
+
+#[cfg(test)]
+mod tests;

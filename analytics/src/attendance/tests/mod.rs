@@ -1,0 +1,5 @@
+//! Live attendance against a log in memory, a hand-made directory and a stepped clock.
+
+mod boards;
+mod restart;
+mod town;
