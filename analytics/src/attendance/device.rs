@@ -64,7 +64,7 @@ impl Device {
 
     /// A scan that it sent.
     pub fn scanned(&mut self, scan: &ScanEvidence) {
-        self.source.scan(scan.ts, scan.received);
+        self.source.scan(scan.ts, scan.received, scan.offline);
         self.seen(scan.received);
     }
 

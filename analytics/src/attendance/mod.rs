@@ -24,6 +24,7 @@ mod live;
 mod metrics;
 mod record;
 mod seam;
+pub mod store;
 mod tally;
 mod writer;
 
