@@ -73,12 +73,7 @@ fn column_bytes(column: &dyn Array) -> usize {
 
 impl ReadBatch {
     /// What a read from `from` returns of `batches`, which are consecutive and the first of which holds `from`.
-    pub(crate) fn take<'a>(
-        batches: impl Iterator<Item = &'a EventBatch>,
-        from: Offset,
-        bytes_max: usize,
-        kinds: KindSet,
-    ) -> Self {
+    pub(crate) fn take<'a>(batches: impl Iterator<Item = &'a EventBatch>, from: Offset, bytes_max: usize, kinds: KindSet) -> Self {
         let mut read = Self { batches: Vec::new(), next: from };
         let mut bytes = 0;
         for batch in batches {

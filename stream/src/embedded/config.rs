@@ -19,6 +19,11 @@ pub struct LogConfig {
     pub cache_bytes_max: usize,
     /// How long the writer waits before it tries again on a disk without space, unless a segment is deleted earlier.
     pub full_retry: Duration,
+    /// How long no row must have come before the last group is sealed, see the module.
+    pub seal_after: Duration,
+    /// Readers without whose word nothing is trimmed, even before they have registered: what makes the rows survive
+    /// elsewhere may start later than a reader that is already done with them.
+    pub readers: Vec<String>,
 }
 
 impl Default for LogConfig {
@@ -32,6 +37,16 @@ impl Default for LogConfig {
             group_bytes_max: 8 * MIB,
             cache_bytes_max: 32 * MIB,
             full_retry: Duration::from_millis(250),
+            seal_after: Duration::from_secs(1),
+            readers: vec!["sink".to_owned()],
         }
+    }
+}
+
+impl LogConfig {
+    /// Keeps the segments small enough that deleting whole ones can always make room under the budget.
+    pub(super) fn checked(mut self) -> Self {
+        self.segment_bytes_max = self.segment_bytes_max.min(self.budget_bytes / 4);
+        self
     }
 }
