@@ -1,0 +1,7 @@
+//! The store against a real PostgreSQL: one program, so that it is linked once.
+
+mod database;
+mod directory;
+mod housekeeping;
+mod sink;
+mod tenancy;
