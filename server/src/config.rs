@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-const DEFAULTS: &str = include_str!("../rollcall.toml");
+pub const DEFAULTS: &str = include_str!("../rollcall.toml");
 const ENVIRONMENT_PREFIX: &str = "ROLLCALL_";
 /// Variables that share the prefix and mean something else: the configuration file's name, and what the tests use.
 const NOT_SETTINGS: [&str; 2] = ["ROLLCALL_CONFIG", "ROLLCALL_TEST_"];
