@@ -1,0 +1,231 @@
+//! `rollcall serve`: start and ordered stop of the whole.
+//!
+//! Start: lock of the data folder, sockets, database, log, directory, live state, API, intake. Whatever fails says so
+//! before the ready line, which is one line of JSON on standard output. Stop: intake, log, sink, subscribers, database; each step is bounded.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
+use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
+use rollcall_analytics::hub::Hub;
+use rollcall_api::{ApiConfig, ApiParts, ApiState};
+use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
+use rollcall_model::time::Clock;
+use rollcall_store::directory::DirectoryCache;
+use rollcall_store::sink::Sink;
+use rollcall_store::{Store, maintenance};
+use rollcall_stream::Log;
+use rollcall_stream::embedded::{EmbeddedLog, LogConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, SecureCookies};
+use crate::database::{Database, Use};
+use crate::devices::Devices;
+use crate::folder_lock::FolderLock;
+use crate::readiness::Readiness;
+use crate::supervise::{self, Subsystems};
+
+/// How long the sink may take at the end to write what is durable; what it does not reach it writes after the next start.
+const SINK_DRAIN: Duration = Duration::from_secs(5);
+
+/// Sockets bound before anything else starts, so that a port in use costs no time and changes nothing.
+struct Sockets {
+    http: TcpListener,
+    mqtt: TcpListener,
+    mqtt_tls: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self> {
+        let mqtt_tls = match config.tls.mqtt.parse::<SocketAddr>() {
+            Ok(address) => Some(bind(address, "tls.mqtt").await?),
+            Err(_) => None,
+        };
+        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls })
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with --{setting}, or port 0 for a free one"))
+}
+
+/// Runs until the token is cancelled or a subsystem fails, which is then the error.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
+    let _lock = FolderLock::take(&config.data_dir)?;
+    crate::limits::raise_descriptors();
+    let sockets = Sockets::bind(&config).await?;
+    let registry = prometheus::Registry::new();
+    let Database { store, vault, embedded } = Database::open(&config, Use::Serve).await?;
+    let log = open_log(&config, &registry).await?;
+    let mut running = Subsystems::default();
+    let cache = DirectoryCache::load(store.clone()).await.context("cannot load the directory")?;
+    running.spawn("directory", {
+        let (cache, stop) = (cache.clone(), running.stop("directory"));
+        async move {
+            cache.run(stop).await;
+            Ok(())
+        }
+    });
+    let readiness = Readiness::new(log.clone(), store.engine().to_string());
+    start_sink(&mut running, &log, &store, &registry, &readiness)?;
+    let hub = Hub::new(Clock::System.now());
+    let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
+    readiness.watch_live(live.clone());
+    let gateway = start_intake(&mut running, &config, &log, &cache, &registry, &sockets_of(&sockets)).await?;
+    let private = embedded.is_some();
+    if let Some(server) = embedded {
+        running.spawn("database", supervise::database(server, running.stop("database")));
+    }
+    live.wait_ready().await;
+    let addresses = (sockets.http.local_addr()?, sockets.mqtt.local_addr()?);
+    let api = ApiState::new(ApiParts {
+        config: ApiConfig { cookie_secure: config.secure_cookies == SecureCookies::Always, ..ApiConfig::default() },
+        clock: Clock::System,
+        log: log.clone(),
+        hub,
+        registry,
+        ready: readiness.checks(),
+        shutdown: running.stop("subscribers"),
+    })?;
+    let routes = rollcall_api::router(api).merge(rollcall_ingest::http::router(gateway.clone()));
+    let listeners = Listeners { tcp: Some(sockets.mqtt), tls: sockets.mqtt_tls };
+    running.spawn("intake", {
+        let stop = running.stop("intake");
+        async move { Ok(rollcall_ingest::gateway::run(gateway, listeners, stop).await?) }
+    });
+    running.spawn("http", {
+        let stop = running.stop("http");
+        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+        async move { Ok(axum::serve(sockets.http, service).with_graceful_shutdown(stop.cancelled_owned()).await?) }
+    });
+    say_ready(&store, addresses, private);
+    let failed = running.until(shutdown).await;
+    stop(running, &log, &store).await;
+    failed
+}
+
+fn sockets_of(sockets: &Sockets) -> bool {
+    sockets.mqtt_tls.is_some()
+}
+
+async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Arc<EmbeddedLog>> {
+    let settings = LogConfig {
+        segment_bytes_max: config.log.segment_bytes,
+        budget_bytes: config.log.disk_budget_bytes,
+        cache_bytes_max: usize::try_from(config.log.tail_bytes)?,
+        ..LogConfig::default()
+    };
+    let (dir, registry) = (config.data_dir.join("log"), registry.clone());
+    tokio::task::spawn_blocking(move || EmbeddedLog::open(&dir, settings, &registry)).await?.context("cannot open the log")
+}
+
+fn start_sink(
+    running: &mut Subsystems,
+    log: &Arc<EmbeddedLog>,
+    store: &Store,
+    registry: &prometheus::Registry,
+    readiness: &Readiness,
+) -> Result<()> {
+    let sink = Sink::new(log.clone(), store.clone(), registry)?;
+    readiness.watch_sink(sink.status());
+    let stop = running.stop("sink");
+    running.spawn("sink", async move { Ok(sink.run(stop).await?) });
+    let (store, stop) = (store.clone(), running.stop("maintenance"));
+    running.spawn("maintenance", async move {
+        maintenance::run(store, Clock::System, stop).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn start_live(
+    running: &mut Subsystems,
+    log: &Arc<EmbeddedLog>,
+    store: &Store,
+    cache: &Arc<DirectoryCache>,
+    hub: &Hub,
+    registry: &prometheus::Registry,
+) -> EngineHandle {
+    let (engine, handle) = Engine::new(EngineDeps {
+        log: log.clone(),
+        store: Arc::new(StoreAttendance { store: store.clone(), directory: cache.clone() }),
+        directory: Arc::new(StoreDirectory(cache.clone())),
+        hub: hub.clone(),
+        clock: Clock::System,
+        metrics: registry.clone(),
+        connections_since: log.end(),
+    });
+    let stop = running.stop("live attendance");
+    running.spawn("live attendance", async move { Ok(engine.run(stop).await?) });
+    handle
+}
+
+async fn start_intake(
+    running: &mut Subsystems,
+    config: &Config,
+    log: &Arc<EmbeddedLog>,
+    cache: &Arc<DirectoryCache>,
+    registry: &prometheus::Registry,
+    tls: &bool,
+) -> Result<Arc<Gateway>> {
+    let metrics = Arc::new(rollcall_ingest::Metrics::new(registry)?);
+    let (folder, log, opened) = (config.data_dir.join("dedup"), log.clone(), metrics.clone());
+    let admission =
+        tokio::task::spawn_blocking(move || Admission::open(log, &folder, AdmissionConfig::default(), Clock::System, opened)).await??;
+    let (snapshots, stop) = (admission.clone(), running.stop("admission"));
+    running.spawn("admission", async move {
+        snapshots.run(stop).await;
+        Ok(())
+    });
+    let tls = tls.then(|| TlsConfig {
+        certificate: config.tls.certificate.clone(),
+        key: config.tls.key.clone(),
+        client_authority: (!config.tls.client_ca.as_os_str().is_empty()).then(|| config.tls.client_ca.clone()),
+    });
+    let settings = GatewayConfig {
+        connections_max: config.ingest.connections_max,
+        connections_per_address_max: config.ingest.connections_per_address_max,
+        tls,
+        ..GatewayConfig::default()
+    };
+    Ok(Gateway::new(settings, Devices::new(cache.clone()), admission, metrics))
+}
+
+/// The one line that programs wait for; people get the same in the log.
+fn say_ready(store: &Store, (http, mqtt): (SocketAddr, SocketAddr), private: bool) {
+    let engine = match store.engine() {
+        rollcall_store::Engine::Timescale { .. } => "timescale",
+        rollcall_store::Engine::Plain => "plain",
+    };
+    let database = if private { "private" } else { "named" };
+    tracing::info!(%http, %mqtt, database, engine = %store.engine(), "ready");
+    let line = serde_json::json!({"ready": true, "http": http.to_string(), "mqtt": mqtt.to_string(), "database": database,
+        "engine": engine, "engine_version": store.engine().to_string()});
+    println!("{line}");
+}
+
+async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
+    running.end("intake").await;
+    running.end("admission").await;
+    let closing = log.clone();
+    let durable = log.end();
+    // Readers are served from the log until it is closed, so the sink gets its chance first.
+    running.end_after("sink", SINK_DRAIN, || log.status().readers.iter().any(|(reader, at)| reader == "sink" && *at >= durable)).await;
+    running.end("live attendance").await;
+    running.end("subscribers").await;
+    running.end("http").await;
+    if tokio::task::spawn_blocking(move || closing.close()).await.is_err() {
+        tracing::error!("the log could not be closed in order");
+    }
+    running.end("maintenance").await;
+    running.end("directory").await;
+    store.close().await;
+    running.end("database").await;
+}
