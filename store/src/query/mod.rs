@@ -1,0 +1,10 @@
+//! What the API reads, and the few rows it writes, each in a transaction of the caller's district.
+//!
+//! Every function takes the connection of a [`crate::Tenant`]; without one it sees no rows.
+
+pub mod badges;
+pub mod dead_letters;
+pub mod devices;
+pub mod marks;
+pub mod names;
+pub mod statuses;
