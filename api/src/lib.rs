@@ -8,13 +8,23 @@
 //! - Everything is bounded: bodies, waits, password checks, live connections, subscriptions, what is remembered.
 //! - Errors are problem documents with a stable code; no database message reaches a client.
 
+mod caller;
 mod dashboard;
 mod envelope;
+mod extract;
 mod health;
+mod idempotent;
+mod live;
+mod marking;
 mod metrics;
 mod openapi;
+mod page;
 mod problem;
+mod rights;
+mod routes;
+mod schema;
 mod state;
+mod throttle;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -28,8 +38,10 @@ pub use state::{ApiConfig, ApiParts, ApiState, Check, ReadyChecks};
 /// Everything the server answers over HTTP, except device intake, which the binary adds with [`Router::merge`].
 pub fn router(state: ApiState) -> Router {
     let (api, document) = openapi::api().split_for_parts();
+    let api = api.route_layer(from_fn_with_state(state.clone(), idempotent::layer));
     Router::new()
         .merge(api)
+        .merge(live::router())
         .merge(openapi::router(&document))
         .merge(health::router())
         .fallback(dashboard::serve)

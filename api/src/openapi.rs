@@ -5,13 +5,17 @@ use axum::http::header;
 use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::problem::Problem;
+use crate::routes::{
+    accounts, audit, badges, dead_letters, devices, marks, people, schools, sections, session, students, tokens,
+};
 use crate::state::ApiState;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Rollcall", description = "Live attendance: who is expected, who is here, and why the system says so."),
+    info(title = "Rollcall", version = "1", description = "Live attendance: who is expected, who is here, and why the system says so."),
     components(schemas(Problem))
 )]
 struct Document;
@@ -19,6 +23,31 @@ struct Document;
 /// All documented routes.
 pub fn api() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(session::sign_in, session::current, session::sign_out))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(schools::list))
+        .routes(routes!(schools::get))
+        .routes(routes!(schools::sections))
+        .routes(routes!(sections::list))
+        .routes(routes!(sections::get))
+        .routes(routes!(sections::students))
+        .routes(routes!(sections::attendance))
+        .routes(routes!(students::get))
+        .routes(routes!(students::days))
+        .routes(routes!(students::day))
+        .routes(routes!(people::list))
+        .routes(routes!(people::own_students))
+        .routes(routes!(marks::create, marks::list))
+        .routes(routes!(marks::undo))
+        .routes(routes!(devices::list, devices::create))
+        .routes(routes!(devices::change))
+        .routes(routes!(badges::list, badges::issue))
+        .routes(routes!(badges::revoke))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::change))
+        .routes(routes!(audit::list))
 }
 
 /// The route that serves the document.
@@ -39,4 +68,31 @@ fn text(document: &utoipa::openapi::OpenApi) -> String {
     let mut text = document.to_pretty_json().expect("the document is plain data");
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The dashboard's types are generated from this file. Rewrite it with `ROLLCALL_REWRITE=1`.
+    #[test]
+    fn the_document_in_the_repository_is_the_one_that_is_served() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../dashboard/openapi.json");
+        let document = openapi_json();
+        if std::env::var_os("ROLLCALL_REWRITE").is_some() {
+            std::fs::write(path, &document).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == document, "the routes have changed: run this test with ROLLCALL_REWRITE=1 and generate the dashboard's types again");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+        let text = document.to_string();
+        for (_, rest) in text.match_indices("\"$ref\":\"#/").map(|(at, found)| (at, &text[at + found.len()..])) {
+            let pointer = format!("/{}", rest.split('"').next().unwrap());
+            assert!(document.pointer(&pointer).is_some(), "{pointer}");
+        }
+    }
 }

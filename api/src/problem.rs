@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rollcall_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -79,7 +80,7 @@ pub enum ApiError {
     #[error("{message}")]
     Unavailable { code: &'static str, message: String },
     #[error("the database cannot be reached or refused the request")]
-    Store(#[source] Cause),
+    Store(#[from] StoreError),
     #[error("the server failed to do this")]
     Internal(#[source] Cause),
 }

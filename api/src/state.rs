@@ -5,12 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use rollcall_analytics::attendance::EngineHandle;
 use rollcall_analytics::hub::Hub;
 use rollcall_model::time::Clock;
+use rollcall_store::Store;
+use rollcall_store::directory::DirectoryCache;
+use rollcall_store::password::Passwords;
+use rollcall_store::secret::SecretHash;
+use rollcall_store::vault::Vault;
 use rollcall_stream::Log;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use crate::live::LiveSlots;
+use crate::marking::RecentMarks;
 use crate::metrics::Metrics;
+use crate::throttle::SignInThrottle;
+
+/// Ended sessions that a live connection may be behind; one that is further behind asks the database.
+const ENDED_SESSIONS_KEPT: usize = 256;
+
+/// Sessions of live connections that are looked up at a time.
+const SESSION_LOOKS_MAX: usize = 4;
 
 /// Settings of the API. Every default is stated here with its reason.
 #[derive(Clone, Debug)]
@@ -27,8 +43,6 @@ pub struct ApiConfig {
     pub body_bytes_max: usize,
     /// How long a write waits for the log to be durable and the live state to have applied it.
     pub write_wait_max: Duration,
-    /// Password checks at a time; each costs a core and 19 MiB for some tens of milliseconds.
-    pub password_checks_max: usize,
     /// Live connections of one account.
     pub live_connections_per_account_max: usize,
     /// Live connections altogether.
@@ -44,7 +58,6 @@ impl Default for ApiConfig {
             session_max: Duration::from_secs(14 * 24 * 3600),
             body_bytes_max: 256 * 1024,
             write_wait_max: Duration::from_secs(5),
-            password_checks_max: 2,
             live_connections_per_account_max: 50,
             live_connections_max: 20_000,
         }
@@ -68,8 +81,13 @@ pub type ReadyChecks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
 pub struct ApiParts {
     pub config: ApiConfig,
     pub clock: Clock,
+    pub store: Store,
+    pub directory: Arc<DirectoryCache>,
+    pub vault: Arc<Vault>,
+    pub passwords: Passwords,
     pub log: Arc<dyn Log>,
     pub hub: Hub,
+    pub engine: EngineHandle,
     pub registry: Registry,
     pub ready: ReadyChecks,
     /// Cancelled when the server stops: live connections are closed.
@@ -84,13 +102,36 @@ pub struct ApiState(Arc<Shared>);
 pub struct Shared {
     pub parts: ApiParts,
     pub(crate) metrics: Metrics,
+    pub(crate) throttle: SignInThrottle,
+    pub(crate) recent: RecentMarks,
+    pub(crate) live: LiveSlots,
+    pub(crate) session_looks: Semaphore,
+    ended: broadcast::Sender<SecretHash>,
 }
 
 impl ApiState {
     /// Fails when the registry already has the API's metrics.
     pub fn new(parts: ApiParts) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&parts.registry)?;
-        Ok(Self(Arc::new(Shared { parts, metrics })))
+        Ok(Self(Arc::new(Shared {
+            parts,
+            metrics,
+            throttle: SignInThrottle::default(),
+            recent: RecentMarks::default(),
+            live: LiveSlots::default(),
+            session_looks: Semaphore::new(SESSION_LOOKS_MAX),
+            ended: broadcast::Sender::new(ENDED_SESSIONS_KEPT),
+        })))
+    }
+
+    /// Tells live connections that a session has ended.
+    pub(crate) fn session_ended(&self, token_hash: SecretHash) {
+        // Nobody may be listening.
+        let _ = self.ended.send(token_hash);
+    }
+
+    pub(crate) fn ended_sessions(&self) -> broadcast::Receiver<SecretHash> {
+        self.ended.subscribe()
     }
 }
 

@@ -1,16 +1,21 @@
 //! Everything that is PostgreSQL: the private server, tenancy, the directory, the sink, and every SQL statement.
 
+pub mod account;
 pub mod admin;
 pub mod attendance;
+pub mod audit;
 mod connection;
 pub mod directory;
 pub mod embedded;
 mod error;
+pub mod idempotency;
 pub mod maintenance;
 mod migrate;
 pub mod password;
+pub mod query;
 pub mod roster;
 pub mod secret;
+pub mod session;
 pub mod sink;
 pub mod vault;
 

@@ -1,0 +1,14 @@
+//! The REST routes, one module for each kind of thing.
+
+pub mod accounts;
+pub mod audit;
+pub mod badges;
+pub mod dead_letters;
+pub mod devices;
+pub mod marks;
+pub mod people;
+pub mod schools;
+pub mod sections;
+pub mod session;
+pub mod students;
+pub mod tokens;
