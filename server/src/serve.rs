@@ -15,6 +15,7 @@ use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
 use rollcall_model::time::Clock;
 use rollcall_store::directory::DirectoryCache;
+use rollcall_store::password::Passwords;
 use rollcall_store::sink::Sink;
 use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
@@ -78,7 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
-    let gateway = start_intake(&mut running, &config, &log, &cache, &registry, &sockets_of(&sockets)).await?;
+    let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     let private = embedded.is_some();
     if let Some(server) = embedded {
         running.spawn("database", supervise::database(server, running.stop("database")));
@@ -90,6 +91,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         clock: Clock::System,
         log: log.clone(),
         hub,
+        engine: live,
+        store: store.clone(),
+        vault: Arc::new(vault),
+        passwords: Passwords::new(password_checks_max())?,
+        directory: cache,
         registry,
         ready: readiness.checks(),
         shutdown: running.stop("subscribers"),
@@ -111,8 +117,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     failed
 }
 
-fn sockets_of(sockets: &Sockets) -> bool {
-    sockets.mqtt_tls.is_some()
+/// Half of the processors, so that sign-ins never take the machine from the intake.
+fn password_checks_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1)
 }
 
 async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Arc<EmbeddedLog>> {
@@ -173,7 +180,7 @@ async fn start_intake(
     log: &Arc<EmbeddedLog>,
     cache: &Arc<DirectoryCache>,
     registry: &prometheus::Registry,
-    tls: &bool,
+    tls: bool,
 ) -> Result<Arc<Gateway>> {
     let metrics = Arc::new(rollcall_ingest::Metrics::new(registry)?);
     let (folder, log, opened) = (config.data_dir.join("dedup"), log.clone(), metrics.clone());
