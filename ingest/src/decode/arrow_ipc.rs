@@ -20,7 +20,7 @@ use arrow::record_batch::RecordBatch;
 use rollcall_model::event::Kind;
 use rollcall_model::limits;
 
-use super::Outcome;
+use super::{Outcome, arrow_frames};
 use super::event::{RawEvent, Speaker};
 use super::intake::Intake;
 use super::refusal::{Code, Fault, Refusal};
@@ -81,6 +81,7 @@ const KNOWN: [&str; 15] = [
 type Stream = (Kind, Vec<RecordBatch>, u64);
 
 fn read(payload: &[u8]) -> Result<Stream, Fault> {
+    arrow_frames::check(payload, limits::EVENTS_PER_PAYLOAD_MAX * limits::METRICS_PER_EVENT_MAX)?;
     let text = |e: arrow::error::ArrowError| invalid(format!("no valid Arrow IPC stream: {e}"));
     let schema = StreamReader::try_new(Cursor::new(payload), None).map_err(text)?.schema();
     let kind = kind_of(&schema)?;

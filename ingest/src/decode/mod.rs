@@ -1,5 +1,6 @@
 //! From payloads to columns. One [`Decoder`] is shared by all connections; it holds no state but the badge cache.
 
+mod arrow_frames;
 mod arrow_ipc;
 mod badge_cache;
 pub(crate) mod columns;
@@ -9,6 +10,9 @@ mod intake;
 mod json;
 mod refusal;
 mod scanner;
+
+#[cfg(test)]
+mod tests;
 
 
 use std::sync::Arc;
