@@ -78,3 +78,30 @@ pub fn decode(batch: &EventBatch) -> impl Iterator<Item = HeartbeatRow> + '_ {
         offset: Offset(batch.first.0 + row as u64),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_come_back_as_they_were() {
+        let full = HeartbeatRow {
+            district: DistrictId::from_bytes([1; 16]),
+            school: SchoolId::from_bytes([2; 16]),
+            device: DeviceId::from_bytes([3; 16]),
+            seq: 9,
+            ts: UtcMillis(10),
+            received: UtcMillis(11),
+            battery: Some(0.61),
+            fw: Some("2.4.1".to_owned()),
+            queued: Some(0),
+            uptime_s: Some(86_120),
+            connected: Some(false),
+            offset: Offset(0),
+        };
+        let (battery, fw, queued, uptime_s, connected) = (None, None, None, None, None);
+        let empty = HeartbeatRow { battery, fw, queued, uptime_s, connected, offset: Offset(1), ..full.clone() };
+        let rows = [full, empty];
+        assert_eq!(decode(&encode(&rows)).collect::<Vec<_>>(), rows);
+    }
+}

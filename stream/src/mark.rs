@@ -93,3 +93,54 @@ fn days(date: NaiveDate) -> i32 {
 fn date(days: i32) -> Option<NaiveDate> {
     NaiveDate::from_num_days_from_ce_opt(days.checked_add(EPOCH_DAYS_FROM_CE)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(number: u8) -> Mark {
+        Mark {
+            id: MarkId::from_bytes([number; 16]),
+            school: SchoolId::from_bytes([2; 16]),
+            student: PersonId::from_bytes([3; 16]),
+            section: None,
+            period: None,
+            date: NaiveDate::from_ymd_opt(2026, 11, 20).unwrap(),
+            status: MarkStatus::AbsentExcused,
+            authority: Authority::Office,
+            author: AccountId::from_bytes([4; 16]),
+            reason: None,
+            supersedes: None,
+            recorded: UtcMillis(1_795_238_283_412),
+            at: None,
+        }
+    }
+
+    #[test]
+    fn marks_come_back_as_they_were() {
+        let full = Mark {
+            section: Some(SectionId::from_bytes([5; 16])),
+            period: Some(PeriodId::from_bytes([6; 16])),
+            date: NaiveDate::from_ymd_opt(1969, 12, 31).unwrap(),
+            reason: Some("dentist, back at eleven".to_owned()),
+            supersedes: Some(MarkId::from_bytes([1; 16])),
+            at: Some(UtcMillis(-5)),
+            ..mark(2)
+        };
+        let marks = [mark(1), full];
+        let district = DistrictId::from_bytes([9; 16]);
+        let mut batch = encode(district, &marks);
+        batch.first = Offset(70);
+        let decoded: Vec<_> = decode(&batch).collect();
+        let [first, second] = marks;
+        assert_eq!(decoded, [(Offset(70), district, first), (Offset(71), district, second)]);
+        assert_eq!(crate::scan::decode(&batch).count(), 0);
+    }
+
+    #[test]
+    fn days_count_from_the_epoch() {
+        assert_eq!(days(NaiveDate::from_ymd_opt(1970, 1, 1).unwrap()), 0);
+        assert_eq!(days(NaiveDate::from_ymd_opt(2026, 11, 20).unwrap()), 20_777);
+        assert_eq!(date(i32::MAX), None);
+    }
+}

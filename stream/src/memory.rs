@@ -148,3 +148,65 @@ impl From<MemoryLog> for Arc<dyn Log> {
         Arc::new(log)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tail, mark};
+    use rollcall_model::ids::DistrictId;
+
+    /// A batch of `rows` status rows.
+    fn batch(rows: u64) -> EventBatch {
+        let row = crate::heartbeat::HeartbeatRow {
+            district: DistrictId::from_bytes([1; 16]),
+            school: rollcall_model::ids::SchoolId::from_bytes([2; 16]),
+            device: rollcall_model::ids::DeviceId::from_bytes([3; 16]),
+            seq: 0,
+            ts: rollcall_model::time::UtcMillis(0),
+            received: rollcall_model::time::UtcMillis(0),
+            battery: None,
+            fw: None,
+            queued: None,
+            uptime_s: None,
+            connected: None,
+            offset: Offset(0),
+        };
+        crate::heartbeat::encode(&vec![row; rows as usize])
+    }
+
+    #[tokio::test]
+    async fn held_rows_are_not_shown_before_their_release() {
+        let log = Arc::new(MemoryLog::new());
+        log.append(vec![batch(2)]).unwrap();
+        log.hold();
+        assert_eq!(log.append(vec![batch(3), mark::encode(DistrictId::from_bytes([1; 16]), &[])]).unwrap(), Offset(5));
+        assert_eq!((log.end(), *log.durable().borrow()), (Offset(5), Offset(2)));
+        assert_eq!(log.read(Offset(0), usize::MAX).unwrap().next, Offset(2));
+        assert!(log.status().queued_bytes > 0);
+        log.release();
+        let mut tail = Tail::new(log.clone(), Offset(1));
+        let read = tail.next(usize::MAX).await.unwrap();
+        let firsts: Vec<_> = read.batches.iter().map(|batch| (batch.first.0, batch.len())).collect();
+        assert_eq!((firsts, read.next), (vec![(1, 1), (2, 3)], Offset(5)));
+    }
+
+    #[tokio::test]
+    async fn a_tail_wakes_for_new_rows_and_passes_over_other_kinds() {
+        let log = Arc::new(MemoryLog::new());
+        let mut tail = Tail::new(log.clone(), Offset(0)).only(&[rollcall_model::event::Kind::Mark]);
+        let waiting = tokio::spawn(async move { tail.next(usize::MAX).await.map(|read| (read.batches.len(), read.next)) });
+        log.append(vec![batch(4)]).unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), (0, Offset(4)));
+    }
+
+    #[tokio::test]
+    async fn a_failed_log_refuses_and_says_so() {
+        let log = Arc::new(MemoryLog::new());
+        log.append(vec![batch(1)]).unwrap();
+        log.fail();
+        assert!(matches!(log.append(vec![batch(1)]), Err(AppendError::Stopped(_))));
+        let mut tail = Tail::new(log.clone(), Offset(0));
+        assert_eq!(tail.next(1).await.unwrap().next, Offset(1));
+        assert!(matches!(tail.next(1).await, Err(LogError::Stopped(_))));
+    }
+}

@@ -72,3 +72,35 @@ pub fn decode(batch: &EventBatch) -> impl Iterator<Item = (DistrictId, SchoolId,
         Some((district, SchoolId::from_bytes(columns.id(SCHOOL, row)), evidence))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_come_back_with_the_offsets_of_the_log() {
+        let row = |seq: u64, direction| ScanRow {
+            district: DistrictId::from_bytes([1; 16]),
+            school: SchoolId::from_bytes([2; 16]),
+            badge: BadgeId::from_bytes([3; 16]),
+            method: Method::Ble,
+            evidence: ScanEvidence {
+                student: PersonId::from_bytes([4; 16]),
+                device: DeviceId::from_bytes([5; 16]),
+                seq,
+                ts: UtcMillis(-1),
+                received: UtcMillis(i64::MAX),
+                direction,
+                offline: seq == 7,
+                offset: Offset(0),
+            },
+        };
+        let rows = [row(7, Direction::Auto), row(u64::MAX, Direction::Out)];
+        let mut batch = encode(&rows);
+        batch.first = Offset(40);
+        let expected: Vec<_> = (40..).zip(rows).map(|(offset, row)| ScanEvidence { offset: Offset(offset), ..row.evidence }).collect();
+        let decoded: Vec<_> = decode(&batch).collect();
+        assert!(decoded.iter().all(|(district, school, _)| (*district, *school) == (rows[0].district, rows[0].school)));
+        assert_eq!(decoded.into_iter().map(|row| row.2).collect::<Vec<_>>(), expected);
+    }
+}

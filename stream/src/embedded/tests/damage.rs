@@ -168,6 +168,15 @@ fn a_segment_whose_creation_was_cut_short_is_made_anew() {
 }
 
 #[test]
+fn a_segment_with_rows_and_without_a_header_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 2, config());
+    let file = &segment_files(dir.path())[0];
+    edit(file, 20, |byte| byte ^ 1);
+    assert_eq!(corrupt_at(open(dir.path(), config()), file), 0);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     use super::super::frame::{ALIGN, SegmentHeader};
     let dir = tempfile::tempdir().unwrap();

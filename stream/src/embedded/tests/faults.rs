@@ -1,4 +1,5 @@
-//! A disk that fails on demand and knows which bytes it has promised to keep.
+//! A disk that fails on demand and knows which bytes it has promised to keep. It never really syncs: what survives a
+//! crash is what the test leaves in the files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -90,9 +91,8 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.alive()?;
-        RealDisk.sync_dir(dir)
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.alive()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -69,6 +69,8 @@ fn a_full_disk_refuses_until_there_is_space_and_loses_nothing() {
     assert!(matches!(refused, AppendError::Full));
     assert!(log.status().full);
     assert_eq!(*log.durable().borrow(), Offset(10));
+    let segment = log.shared.segments.last();
+    assert_eq!(segment.file.metadata().unwrap().len(), segment.durable_bytes(), "what did not fit is cut off");
     disk.0.lock().space = None;
     assert!(wait_durable(&log, log.end()));
     assert!(!log.status().full);

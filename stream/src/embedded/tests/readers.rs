@@ -85,7 +85,8 @@ fn appenders_get_consecutive_offsets_in_their_own_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tails_follow_while_rows_are_appended_and_trimmed() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogConfig { segment_bytes_max: 30_000, cache_bytes_max: 4_000, ..config() };
+    // Small groups, or one of them could hold all rows and there would be nothing to trim.
+    let limits = LogConfig { segment_bytes_max: 30_000, group_bytes_max: 10_000, cache_bytes_max: 4_000, ..config() };
     let log = open(dir.path(), limits).unwrap();
     log.register("slow", Offset(0));
     log.register("fast", Offset(0));
