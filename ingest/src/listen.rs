@@ -132,6 +132,11 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, tl
     let Some(tls) = tls else {
         return connection::serve(gateway, stream, Peer { address, transport: "tcp", certificate: None }).await;
     };
+    // Boxed, so that a connection without TLS does not carry its state.
+    Box::pin(serve_tls(gateway, stream, address, tls)).await;
+}
+
+async fn serve_tls(gateway: Arc<Gateway>, stream: TcpStream, address: Option<IpAddr>, tls: TlsAcceptor) {
     let limit = Duration::from_millis(gateway.config.connect_timeout_ms);
     let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.accept(stream)).await else {
         gateway.metrics.connections_refused.with_label_values(&["tls"]).inc();

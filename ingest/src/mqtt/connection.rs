@@ -112,23 +112,39 @@ pub(super) struct Connection<S> {
 
 /// Runs one client from its first byte to its last.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(gateway: Arc<Gateway>, stream: S, peer: Peer) {
+    // Greeting and farewell are boxed, so that their state is no part of the task while the connection is idle.
+    let Some(mut connection) = Box::pin(open(&gateway, stream, &peer)).await else { return };
+    let clean = connection.run().await;
+    Box::pin(close(&gateway, connection, &peer, clean)).await;
+}
+
+/// Greets a client; one that is refused is told so and closed.
+async fn open<S: AsyncRead + AsyncWrite + Unpin>(gateway: &Arc<Gateway>, stream: S, peer: &Peer) -> Option<Box<Connection<S>>> {
     let mut wire = Wire::new(stream);
     let limit = Duration::from_millis(gateway.config.connect_timeout_ms);
-    // Boxed, so that the state of the greeting does not stay in the task of an idle connection.
-    let greeted = tokio::time::timeout(limit, Box::pin(hello::greet(&gateway, &mut wire, &peer))).await;
-    let Ok(Some(client)) = greeted else {
+    let Ok(Some(mut client)) = tokio::time::timeout(limit, hello::greet(gateway, &mut wire, peer)).await else {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, wire.close()).await;
-        return;
+        return None;
     };
     gateway.metrics.connections.with_label_values(&[peer.transport]).inc();
     if let Some(who) = &client.identity {
         gateway.presence.joined(who);
     }
-    let identity = client.identity;
-    let (session, link) = (client.attached.session.clone(), client.attached.link.clone());
-    let mut connection = Connection::new(gateway.clone(), wire, client);
-    let clean = connection.run().await;
+    let wills = std::mem::take(&mut client.attached.wills);
+    let mut connection = Box::new(Connection::new(gateway.clone(), wire, client));
+    for will in wills {
+        gateway.publish_will(will).await;
+    }
+    if connection.client.attached.present {
+        connection.redeliver();
+    }
+    Some(connection)
+}
+
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(gateway: &Gateway, mut connection: Box<Connection<S>>, peer: &Peer, clean: bool) {
     connection.stop().await;
+    let (session, link) = (connection.client.attached.session.clone(), connection.client.attached.link.clone());
+    let identity = connection.client.identity;
     drop(connection);
     let wills = gateway.broker.detach(&session, &link, clean);
     if let Some(who) = &identity {
@@ -166,12 +182,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Serves until the end; returns whether the client left without wanting its will sent.
     async fn run(&mut self) -> bool {
-        for will in std::mem::take(&mut self.client.attached.wills) {
-            self.gateway.publish_will(will).await;
-        }
-        if self.client.attached.present {
-            self.redeliver();
-        }
         loop {
             if let Err(violation) = self.turn() {
                 tracing::debug!(client = %self.client.attached.session.client_id, what = violation.what, "protocol error");
@@ -484,5 +494,21 @@ fn outgoing(delivery: &Delivery, pkid: u16, dup: bool, alias: Option<u16>) -> Ou
 impl<S> Connection<S> {
     pub(super) fn is_v5(&self) -> bool {
         self.client.version == Version::V5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 50,000 devices are connected and silent most of the time, so what their task holds while idle is a promise.
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn task_bytes<F>(_: fn(Arc<Gateway>, tokio::net::TcpStream, Peer) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = task_bytes(serve::<tokio::net::TcpStream>);
+        let connection = size_of::<Connection<tokio::net::TcpStream>>();
+        assert!(task + connection < 2 * 1024, "task {task}, connection {connection}");
     }
 }

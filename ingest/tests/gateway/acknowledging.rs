@@ -1,5 +1,7 @@
 //! Acknowledged is durable: when, in which order, and what happens when it cannot be.
 
+use std::sync::atomic::Ordering;
+
 use rollcall_model::event::{DeviceKind, Kind};
 use rollcall_stream::Log;
 
@@ -22,6 +24,25 @@ async fn nothing_is_acknowledged_before_it_is_durable_and_then_all_in_order() {
         assert_eq!(body, pkid.to_be_bytes());
     }
     assert_eq!(server.seqs(Kind::Scan), (1..=20).chain([99]).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn while_the_log_has_no_room_pings_are_answered_and_nothing_is_lost() {
+    let server = Server::start().await;
+    let mut device = server.v4(&server.device()).await;
+    server.rows(Kind::Status, 1).await;
+    server.door.shut.store(true, Ordering::SeqCst);
+    for pkid in 1..=100 {
+        device.publish(1, "v1/scan", pkid, scan(pkid.into())).await;
+        device.silent().await;
+    }
+    server.door.shut.store(false, Ordering::SeqCst);
+    for pkid in 1..=100u16 {
+        assert_eq!(device.expect(0x40).await, pkid.to_be_bytes());
+    }
+    // The pings that were answered ahead are not answered again.
+    device.silent().await;
+    assert_eq!(server.seqs(Kind::Scan), (1..=100).collect::<Vec<_>>());
 }
 
 #[tokio::test]

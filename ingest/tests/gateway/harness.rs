@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::AsArray;
@@ -17,9 +17,10 @@ use rollcall_model::event::{DeviceKind, Kind};
 use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId};
 use rollcall_model::time::{Clock, UtcMillis};
 use rollcall_stream::memory::MemoryLog;
-use rollcall_stream::{EventBatch, Log, schema};
+use rollcall_stream::{AppendError, EventBatch, Log, LogError, LogStatus, ReadBatch, schema};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "secret";
@@ -62,11 +63,45 @@ impl Directory for TestDirectory {
     }
 }
 
+/// The memory log behind a door that can be shut, as a log is whose disk budget is used up.
+pub struct Door {
+    log: Arc<MemoryLog>,
+    pub shut: AtomicBool,
+}
+
+impl Log for Door {
+    fn append(&self, batches: Vec<EventBatch>) -> Result<Offset, AppendError> {
+        if self.shut.load(Ordering::SeqCst) { Err(AppendError::Full) } else { self.log.append(batches) }
+    }
+    fn end(&self) -> Offset {
+        self.log.end()
+    }
+    fn durable(&self) -> watch::Receiver<Offset> {
+        self.log.durable()
+    }
+    fn read(&self, from: Offset, bytes_max: usize) -> Result<ReadBatch, LogError> {
+        self.log.read(from, bytes_max)
+    }
+    fn status(&self) -> LogStatus {
+        self.log.status()
+    }
+    fn oldest(&self) -> Offset {
+        self.log.oldest()
+    }
+    fn commit(&self, reader: &str, offset: Offset) {
+        self.log.commit(reader, offset);
+    }
+    fn register(&self, reader: &str, offset: Offset) {
+        self.log.register(reader, offset);
+    }
+}
+
 pub struct Server {
     pub gateway: Arc<Gateway>,
     pub port: u16,
     pub tls_port: Option<u16>,
     pub log: Arc<MemoryLog>,
+    pub door: Arc<Door>,
     pub directory: Arc<TestDirectory>,
     pub district: DistrictId,
     pub school: SchoolId,
@@ -104,7 +139,8 @@ impl Server {
     ) -> Self {
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let clock = Clock::stepped(UtcMillis(NOW));
-        let admission = Admission::open(log.clone(), folder.path(), AdmissionConfig::default(), clock, metrics.clone()).unwrap();
+        let door = Arc::new(Door { log: log.clone(), shut: AtomicBool::new(false) });
+        let admission = Admission::open(door.clone(), folder.path(), AdmissionConfig::default(), clock, metrics.clone()).unwrap();
         let secure = match &config.tls {
             Some(_) => Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             None => None,
@@ -116,7 +152,7 @@ impl Server {
         let shutdown = CancellationToken::new();
         let running = rollcall_ingest::gateway::run(gateway.clone(), Listeners { tcp: Some(listener), tls: secure }, shutdown.clone());
         let task = Some(tokio::spawn(async move { running.await.unwrap() }));
-        Self { gateway, port, tls_port, log, directory, district, school, admission, folder, shutdown, task }
+        Self { gateway, port, tls_port, log, door, directory, district, school, admission, folder, shutdown, task }
     }
 
     /// Stops the gateway and starts another on the same log and files.

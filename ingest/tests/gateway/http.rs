@@ -55,8 +55,14 @@ async fn post_takes_one_many_and_lines() {
     assert_eq!(post(port, "nonsense", b"{}").await.0, 401);
     assert_eq!(post(port, &format!("{}:wrong", who.device), b"{}").await.0, 401);
     assert_eq!(post(port, &bearer, &vec![b' '; 300_000]).await.0, 413);
+    server.door.shut.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (status, body) = post(port, &bearer, typed(5).as_bytes()).await;
+    assert_eq!((status, &body["code"]), (429, &"overloaded".into()));
+    server.door.shut.store(false, std::sync::atomic::Ordering::SeqCst);
+    // What was not taken left no trace: the same event is new.
+    assert_eq!(post(port, &bearer, typed(5).as_bytes()).await.1["accepted"], 1);
     server.log.fail();
-    assert_eq!(post(port, &bearer, typed(5).as_bytes()).await.0, 503);
+    assert_eq!(post(port, &bearer, typed(6).as_bytes()).await.0, 503);
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
