@@ -18,8 +18,7 @@ use tokio::time::Sleep;
 
 use super::broker::SHUTTING_DOWN;
 use super::hello::{self, Client, Peer};
-use super::packet::{self, Outgoing};
-use super::session::{Delivery, InFlight, Inner};
+use super::packet;
 use super::wire::{Progress, Wire};
 use super::{Version, Violation, frame};
 use crate::decode::{Finished, Intake, Refusal};
@@ -37,9 +36,6 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// How soon an append is tried again when the log is full; its durable offset does not move then.
 const RETRY: Duration = Duration::from_millis(50);
-
-/// Deliveries in flight to one client, whatever it permits.
-const IN_FLIGHT_MAX: usize = 256;
 
 /// For sending the last bytes to a client that is disconnected.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,7 +89,7 @@ pub(super) struct Connection<S> {
     pub wire: Wire<S>,
     pub client: Client,
     pub aliases_in: Vec<Option<Arc<str>>>,
-    aliases_out: HashMap<Arc<str>, u16>,
+    pub(super) aliases_out: HashMap<Arc<str>, u16>,
     pub acks: VecDeque<Ack>,
     due: VecDeque<Due>,
     stalled: Option<Box<Submission>>,
@@ -166,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             wire,
             client,
             aliases_in: Vec::new(),
-            aliases_out: HashMap::new(),
+            pub(super) aliases_out: HashMap::new(),
             acks: VecDeque::new(),
             due: VecDeque::new(),
             stalled: None,
@@ -317,72 +313,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// Sends again what the client had not finished when its last connection ended.
-    fn redeliver(&mut self) {
-        let session = self.client.attached.session.clone();
-        let inner = session.inner.lock();
-        for in_flight in &inner.in_flight {
-            match in_flight {
-                InFlight::Publish { pkid, delivery } => self.write_publish(delivery, *pkid, true),
-                InFlight::Released { pkid } => {
-                    packet::write_acknowledgement(&mut self.wire.output, self.client.version, frame::PUBREL, *pkid, 0);
-                }
-            }
-        }
-    }
-
-    /// Sends messages while the client permits more and takes what was sent.
-    fn send_waiting(&mut self) {
-        let session = self.client.attached.session.clone();
-        let mut inner = session.inner.lock();
-        if !inner.link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &self.client.attached.link)) {
-            return;
-        }
-        let in_flight_max = usize::from(self.client.receive_max).min(IN_FLIGHT_MAX);
-        while self.wire.waiting() < self.gateway.config.output_bytes_max {
-            match inner.peek() {
-                Some(next) if next.qos == 0 || inner.in_flight.len() < in_flight_max => self.send_next(&mut inner),
-                _ => break,
-            }
-        }
-    }
-
-    fn send_next(&mut self, inner: &mut Inner) {
-        let Some(delivery) = inner.pop() else { return };
-        if delivery.message.is_expired(Instant::now()) {
-            return;
-        }
-        let plain = outgoing(&delivery, 1, false, None);
-        // The standard: a message above the client's limit is dropped as if it had been delivered.
-        if plain.len(self.client.version) + 3 > self.client.packet_bytes_max {
-            self.gateway.metrics.messages_dropped.inc();
-            return;
-        }
-        let pkid = if delivery.qos > 0 { inner.next_pkid() } else { 0 };
-        self.write_publish(&delivery, pkid, false);
-        if delivery.qos > 0 {
-            inner.in_flight.push_back(InFlight::Publish { pkid, delivery });
-        }
-    }
-
-    fn write_publish(&mut self, delivery: &Delivery, pkid: u16, dup: bool) {
-        let topic = &delivery.message.topic;
-        let (known, alias) = match self.aliases_out.get(topic) {
-            Some(alias) => (true, Some(*alias)),
-            None if self.aliases_out.len() < usize::from(self.client.topic_alias_max) => {
-                let alias = self.aliases_out.len() as u16 + 1;
-                self.aliases_out.insert(topic.clone(), alias);
-                (false, Some(alias))
-            }
-            None => (false, None),
-        };
-        let mut packet = outgoing(delivery, pkid, dup, alias);
-        if known {
-            packet.topic = "";
-        }
-        packet.write(&mut self.wire.output, self.client.version);
-    }
-
     /// Sleeps until something can have changed.
     async fn wait(&mut self) {
         let reads = self.reads();
@@ -472,22 +402,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             _ => {}
         }
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.close()).await;
-    }
-}
-
-fn outgoing(delivery: &Delivery, pkid: u16, dup: bool, alias: Option<u16>) -> Outgoing<'_> {
-    let message = &delivery.message;
-    Outgoing {
-        dup,
-        qos: delivery.qos,
-        retain: delivery.retain,
-        pkid,
-        topic: &message.topic,
-        alias,
-        expiry_s: message.expiry_s(Instant::now()),
-        subscription_ids: &delivery.subscription_ids,
-        properties: &message.properties,
-        payload: &message.payload,
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod hello;
 mod inbound;
+mod outbound;
 pub(crate) mod packet;
 pub(crate) mod property;
 pub(crate) mod session;
