@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             wire,
             client,
             aliases_in: Vec::new(),
-            pub(super) aliases_out: HashMap::new(),
+            aliases_out: HashMap::new(),
             acks: VecDeque::new(),
             due: VecDeque::new(),
             stalled: None,
