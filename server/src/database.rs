@@ -28,7 +28,8 @@ pub enum Use {
 
 impl Database {
     pub async fn open(config: &Config, how: Use) -> Result<Self> {
-        std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
         let embedded = start_private(config, how).await?;
         let named = config.database_url.reveal();
         let owner_url = match &embedded {

@@ -131,8 +131,7 @@ async fn seed(config: &Config, demo: &Demo) -> Result<(Simulation, Vec<SignIn>)>
     generated.write_timetable(&timetable)?;
     let loaded = rollcall_roster::load(&package, Some(&timetable), &LoadOptions { default_zone: Some(zone) })?;
     let database = Database::open(config, Use::Command).await?;
-    let report =
-        roster::import(&database.store, &database.vault, DISTRICT, &loaded.roster, now.date_naive(), &mut |_| ()).await?;
+    let report = roster::import(&database.store, &database.vault, DISTRICT, &loaded.roster, now.date_naive(), &mut |_| ()).await?;
     let mut tenant = database.store.tenant(report.district).await?;
     let simulation = equip(&mut tenant, &loaded.roster).await?;
     let sign_ins = accounts(&mut tenant, &loaded.roster).await?;
@@ -166,7 +165,8 @@ async fn equip(tenant: &mut Tenant, roster: &Roster) -> Result<Simulation> {
 
 async fn accounts(tenant: &mut Tenant, roster: &Roster) -> Result<Vec<SignIn>> {
     let section = roster.sections.first().context("the district has no section")?;
-    let of_section = |role| roster.enrolments.iter().find(|enrolment| enrolment.section == 0 && enrolment.role == role).map(|found| found.person);
+    let of_section =
+        |role| roster.enrolments.iter().find(|enrolment| enrolment.section == 0 && enrolment.role == role).map(|found| found.person);
     let teacher = of_section(rollcall_roster::roster::EnrolmentRole::Teacher).context("the first section has no teacher")?;
     let student = of_section(rollcall_roster::roster::EnrolmentRole::Student).context("the first section has no student")?;
     let guardian = roster.guardians.iter().find(|found| found.student == student).context("the first student has no guardian")?.guardian;

@@ -54,7 +54,11 @@ fn database(config: &Config) -> Finding {
         Ok(found) => {
             let state = if running_url(&config.data_dir, "rollcall").is_some() { "running" } else { "not running" };
             let engine = if found.timescale { "with TimescaleDB" } else { "plain" };
-            Finding { check, verdict: Verdict::Ok, message: format!("private PostgreSQL {} ({engine}) in {}, {state}", found.version, found.bin.display()) }
+            Finding {
+                check,
+                verdict: Verdict::Ok,
+                message: format!("private PostgreSQL {} ({engine}) in {}, {state}", found.version, found.bin.display()),
+            }
         }
         Err(error) => Finding { check, verdict: Verdict::Mend, message: error.to_string() },
     }
@@ -64,7 +68,11 @@ fn folder(config: &Config) -> Finding {
     let check = "data folder";
     let dir = &config.data_dir;
     if !dir.exists() {
-        return Finding { check, verdict: Verdict::Note, message: format!("{} does not exist yet; rollcall serve makes it", dir.display()) };
+        return Finding {
+            check,
+            verdict: Verdict::Note,
+            message: format!("{} does not exist yet; rollcall serve makes it", dir.display()),
+        };
     }
     match tempfile::tempfile_in(dir) {
         Ok(_) => Finding { check, verdict: Verdict::Ok, message: format!("{} can be written", dir.display()) },
