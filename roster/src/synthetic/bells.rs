@@ -25,9 +25,9 @@ const HALF_PERIOD_MIN: i32 = 30;
 const PERIODS: i32 = 6;
 /// Minutes of a day; no bell rings later than its last.
 const DAY_MIN: i32 = 24 * 60;
-/// Periods before and after the present one.
-const AROUND_BEFORE: i32 = 2;
-const AROUND_AFTER: i32 = 3;
+/// Periods before and after the present one: the day begins with it, so that a demo shows a first bell.
+const AROUND_BEFORE: i32 = 0;
+const AROUND_AFTER: i32 = 5;
 /// Shortest period worth ringing for.
 const SHORTEST_MIN: i32 = 5;
 
@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn a_period_can_be_made_to_begin_in_a_few_minutes() {
-        let now = NaiveTime::from_hms_opt(19, 40, 0).unwrap();
+        let now = NaiveTime::from_hms_opt(14, 40, 0).unwrap();
         let rings = regular(DayShape::Around { now, started_min: -3 });
-        assert!(rings.iter().any(|r| clock(r.starts_min) == "19:43"));
+        assert!(rings.iter().any(|r| clock(r.starts_min) == "14:43"));
         assert_eq!(rings.len(), 6);
     }
 }
