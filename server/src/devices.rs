@@ -5,9 +5,10 @@ use std::sync::Arc;
 use chrono::Utc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rollcall_ingest::{AuthError, BadgeHolder, DeviceIdentity, Directory};
+use rollcall_ingest::{AuthError, BadgeHolder, DeviceIdentity, Directory, GatewayHandle};
 use rollcall_model::ids::{DeviceId, DistrictId};
 use rollcall_store::directory::{AuthenticateError, DeviceEntry, DirectoryCache};
+use tokio_util::sync::CancellationToken;
 
 pub struct Devices {
     cache: Arc<DirectoryCache>,
@@ -59,5 +60,23 @@ impl Directory for Devices {
 
     fn version(&self) -> u64 {
         self.cache.current().version
+    }
+}
+
+/// Ends the connections of devices that were disabled or removed, as soon as the directory says so; an idle connection
+/// would notice only at its next packet.
+pub async fn cut_disabled(cache: Arc<DirectoryCache>, gateway: GatewayHandle, stop: CancellationToken) {
+    let mut changed = cache.changed();
+    loop {
+        tokio::select! {
+            moved = changed.changed() => if moved.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let directory = cache.current();
+        let disabled = directory.districts.values().flat_map(|district| district.devices.values()).filter(|device| device.disabled);
+        for device in disabled.filter(|device| gateway.is_connected(device.id)) {
+            tracing::info!(device = %device.id, "disconnected, because it was disabled");
+            gateway.disconnect(device.id);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The process's limit on open files.
 
-/// How many files and connections the process may have open.
+/// How many files and connections the server may have open, once it has raised its limit.
 pub fn descriptors_max() -> u64 {
-    read().map_or(0, |limit| limit.rlim_cur)
+    read().map_or(0, |limit| limit.rlim_max)
 }
 
 /// Raises the limit to what the system allows; each connection of a device needs one. Failing to is no error: the limit

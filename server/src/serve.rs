@@ -80,6 +80,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
+    running.spawn("device watch", {
+        let (cache, handle, stop) = (cache.clone(), gateway.handle(), running.stop("device watch"));
+        async move {
+            crate::devices::cut_disabled(cache, handle, stop).await;
+            Ok(())
+        }
+    });
     let private = embedded.is_some();
     if let Some(server) = embedded {
         running.spawn("database", supervise::database(server, running.stop("database")));
@@ -219,6 +226,7 @@ fn say_ready(store: &Store, (http, mqtt): (SocketAddr, SocketAddr), private: boo
 }
 
 async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
+    running.end("device watch").await;
     running.end("intake").await;
     running.end("admission").await;
     let closing = log.clone();
