@@ -166,7 +166,15 @@ const server = createServer(async (request, response) => {
   for await (const part of request) text += part;
   const body = text ? JSON.parse(text) : {};
   const role = /mock=(\w+)/.exec(request.headers.cookie ?? '')?.[1];
-  if (url.pathname.startsWith('/mock/')) {
+  if (url.pathname === '/mock/fixture') {
+    const account = (name) => ({ email: `${name}@mock.example`, password: 'x' });
+    const accounts = Object.fromEntries(Object.keys(roles).map((name) => [name, account(name)]));
+    const badged = students.map((student, n) => ({ ...student, badge: String(n) }));
+    response.end(JSON.stringify({ url: `http://127.0.0.1:${port}`, gate: { id: GATE, token: 'x' }, ...accounts, school: { id: SCHOOL }, section: sections[0], students: badged }));
+  } else if (url.pathname === '/ingest/v1') {
+    for (const { badge, dir, ts } of body) scan(Number(badge), dir, ts);
+    response.end(JSON.stringify({ accepted: body.length, duplicates: 0, rejected: [] }));
+  } else if (url.pathname.startsWith('/mock/')) {
     told(url.pathname, body);
     response.end('{}');
   } else if (url.pathname.startsWith('/api/v1')) {

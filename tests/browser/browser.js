@@ -16,9 +16,36 @@ export function launch() {
 
 /** Signs in by the form and waits for the role's first page. */
 export async function signIn(page, url, { email, password }) {
-  await page.goto(`${url}/sign-in`);
+  await open(page, `${url}/sign-in`);
   await page.getByLabel('E-mail').fill(email);
   await page.getByLabel('Password').fill(password);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByRole('main').and(page.locator('#main')).waitFor();
+}
+
+/** Goes there; the live socket keeps the network busy, so only the document is waited for. */
+export function open(page, address) {
+  return page.goto(address, { waitUntil: 'domcontentloaded' });
+}
+
+export function tileOf(page, student) {
+  return page.locator(`[data-student="${student.id}"]`);
+}
+
+/** Where every tile stands. */
+export function boxes(page) {
+  return page.locator('[data-student]').evaluateAll((tiles) =>
+    tiles.map((tile) => {
+      const { x, y, width, height } = tile.getBoundingClientRect();
+      return [tile.dataset.student, x, y, width, height];
+    }),
+  );
+}
+
+/** Marks the document; the returned check fails if it was loaded anew since. */
+export async function stayed(page) {
+  await page.evaluate(() => (globalThis.isSameDocument = true));
+  return async () => {
+    if (!(await page.evaluate(() => globalThis.isSameDocument === true))) throw new Error('the page was reloaded');
+  };
 }

@@ -84,8 +84,6 @@ export const en = {
     byTeacher: 'marked',
     byOffice: 'by the office',
     saving: 'saving',
-    at: (time: string) => `at ${time}`,
-    left: (time: string) => `left ${time}`,
     missedScan: 'No scan',
     review: 'Scanned in, marked absent',
     menu: {
