@@ -9,6 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
+use crate::problem::ApiError;
+
 #[derive(RustEmbed)]
 #[folder = "../dashboard/dist"]
 #[allow_missing = true]
@@ -30,7 +32,7 @@ pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     }
     // A missing asset is an error, not the page: a script that is HTML would only confuse.
     if path.starts_with("assets/") || path.starts_with("api/") || path.starts_with("live/") {
-        return StatusCode::NOT_FOUND.into_response();
+        return ApiError::NotFound("address").into_response();
     }
     match Files::get("index.html") {
         Some(page) => respond("index.html", &page, &headers),

@@ -2,7 +2,8 @@
 //!
 //! A request without an answer may be sent again with its key: if the first was done, its answer comes back; if it is
 //! still being worked on, 409. A key belongs to its account and to one method, path and body. Answers are kept a day;
-//! failures of the server are not kept.
+//! failures of the server are not kept. An answer that shows a secret is not kept either, only that it was given: the
+//! secret stands nowhere but in the first answer.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -25,9 +26,15 @@ const KEY_BYTES_MAX: usize = 128;
 /// Largest answer that is kept: some 500 marks.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024;
 
+/// Routes whose answers show a secret once.
+const SECRET_PATHS: [&str; 3] = ["/api/v1/devices", "/api/v1/badges", "/api/v1/tokens"];
+
+/// Has no caller yet, and an answer that sets a cookie.
+const SIGN_IN_PATH: &str = "/api/v1/session";
+
 pub async fn layer(state: State<ApiState>, request: Request, next: Next) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if safe || !request.headers().contains_key(KEY) {
+    if safe || !request.headers().contains_key(KEY) || request.uri().path() == SIGN_IN_PATH {
         return next.run(request).await;
     }
     once(&state, request, next).await.unwrap_or_else(ApiError::into_response)
@@ -49,8 +56,9 @@ async fn once(state: &ApiState, request: Request, next: Next) -> Result<Response
         return Ok(known);
     }
     parts.extensions.insert(caller.clone());
+    let shows_secret = SECRET_PATHS.contains(&parts.uri.path());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    keep(state, &caller, &key, response).await
+    keep(state, &caller, &key, response, shows_secret).await
 }
 
 fn request_hash(method: &Method, path: &str, body: &Bytes) -> SecretHash {
@@ -89,15 +97,19 @@ async fn reserve(state: &ApiState, caller: &Caller, key: &str, hash: &SecretHash
     }
 }
 
-async fn keep(state: &ApiState, caller: &Caller, key: &str, response: Response) -> Result<Response, ApiError> {
+async fn keep(state: &ApiState, caller: &Caller, key: &str, response: Response, shows_secret: bool) -> Result<Response, ApiError> {
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, RESPONSE_BYTES_MAX).await.map_err(ApiError::internal)?;
+    let (kept_status, kept_bytes) = match parts.status.is_success() && shows_secret {
+        true => shown_once().await?,
+        false => (parts.status, bytes.clone()),
+    };
     let kept = async {
         let mut tenant = caller.tenant(state).await?;
         if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
             idempotency::release(&mut tenant, caller.who.account, key).await?;
         } else {
-            idempotency::finish(&mut tenant, caller.who.account, key, parts.status.as_u16(), &bytes).await?;
+            idempotency::finish(&mut tenant, caller.who.account, key, kept_status.as_u16(), &kept_bytes).await?;
         }
         tenant.commit().await
     };
@@ -106,4 +118,15 @@ async fn keep(state: &ApiState, caller: &Caller, key: &str, response: Response) 
         tracing::warn!(%error, "an answer could not be kept for its Idempotency-Key");
     }
     Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+/// What a repetition of a request is told whose answer showed a secret.
+async fn shown_once() -> Result<(StatusCode, Bytes), ApiError> {
+    let told = ApiError::Conflict {
+        code: "secret_shown_once",
+        message: "this was done, and its secret was in the first answer; revoke it and make another".to_owned(),
+    };
+    let (parts, body) = told.into_response().into_parts();
+    let bytes = axum::body::to_bytes(body, RESPONSE_BYTES_MAX).await.map_err(ApiError::internal)?;
+    Ok((parts.status, bytes))
 }

@@ -2,6 +2,7 @@
 //! marks are durable and shown.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use rollcall_model::ids::{DistrictId, MarkId, Offset, PeriodId, PersonId, SchoolId, SectionId};
 use rollcall_model::schedule::{Meeting, date_span};
 use rollcall_model::status::{Authority, Mark, MarkStatus, Status};
+use rollcall_model::time::UtcMillis;
 use rollcall_store::account::Role;
 use rollcall_store::directory::{PersonKind, SectionEntry};
 use rollcall_stream::AppendError;
@@ -35,11 +37,23 @@ const BOARD_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The newest marks that this process has appended, for reading one's own writes before the sink has stored them.
 #[derive(Default)]
-pub struct RecentMarks(Mutex<VecDeque<(DistrictId, Mark)>>);
+pub struct RecentMarks {
+    marks: Mutex<VecDeque<(DistrictId, Mark)>>,
+    /// The instant at which the last marks were recorded, in milliseconds.
+    last_recorded: AtomicI64,
+}
 
 impl RecentMarks {
+    /// When marks that are made now are recorded: later than all before, even within one millisecond or when the system's
+    /// clock was set back, because of two marks about the same the later one counts.
+    pub fn next_instant(&self, now: UtcMillis) -> UtcMillis {
+        let later = |last: i64| Some(now.0.max(last + 1));
+        let last = self.last_recorded.fetch_update(Ordering::AcqRel, Ordering::Acquire, later).unwrap_or_else(|last| last);
+        UtcMillis(now.0.max(last + 1))
+    }
+
     fn add(&self, district: DistrictId, marks: &[Mark]) {
-        let mut recent = self.0.lock();
+        let mut recent = self.marks.lock();
         recent.extend(marks.iter().map(|mark| (district, mark.clone())));
         let surplus = recent.len().saturating_sub(RECENT_MAX);
         recent.drain(..surplus);
@@ -47,12 +61,12 @@ impl RecentMarks {
 
     /// A mark of the district.
     pub fn find(&self, district: DistrictId, wanted: impl Fn(&Mark) -> bool) -> Option<Mark> {
-        self.0.lock().iter().rev().find(|(of, mark)| *of == district && wanted(mark)).map(|(_, mark)| mark.clone())
+        self.marks.lock().iter().rev().find(|(of, mark)| *of == district && wanted(mark)).map(|(_, mark)| mark.clone())
     }
 
     /// Marks of the district, newest first.
     pub fn list(&self, district: DistrictId, wanted: impl Fn(&Mark) -> bool) -> Vec<Mark> {
-        self.0.lock().iter().rev().filter(|(of, mark)| *of == district && wanted(mark)).map(|(_, mark)| mark.clone()).collect()
+        self.marks.lock().iter().rev().filter(|(of, mark)| *of == district && wanted(mark)).map(|(_, mark)| mark.clone()).collect()
     }
 }
 
@@ -66,6 +80,13 @@ struct Place<'a> {
 
 /// Checks a request and makes its marks; nothing is appended yet.
 pub async fn prepare(state: &ApiState, caller: &Caller, request: &MarkRequest) -> Result<Vec<Mark>, ApiError> {
+    let mut marks = stated(state, caller, request).await?;
+    let recorded = state.recent.next_instant(caller.now());
+    marks.iter_mut().for_each(|mark| mark.recorded = recorded);
+    Ok(marks)
+}
+
+async fn stated(state: &ApiState, caller: &Caller, request: &MarkRequest) -> Result<Vec<Mark>, ApiError> {
     let statements = match (&request.marks, request.whole_class) {
         (Some(marks), None) => marks.as_slice(),
         (None, Some(_)) => &[],
@@ -304,5 +325,17 @@ async fn durable(state: &ApiState, offset: Offset) -> Result<(), ApiError> {
             code: "not_durable",
             message: "the mark is not on stable storage yet; it may still be kept".to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_marks_the_later_one_is_recorded_later() {
+        let recent = RecentMarks::default();
+        let instants: Vec<i64> = [1000, 1000, 900, 2000].into_iter().map(|now| recent.next_instant(UtcMillis(now)).0).collect();
+        assert_eq!(instants, [1000, 1001, 1002, 2000]);
     }
 }

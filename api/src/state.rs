@@ -47,6 +47,8 @@ pub struct ApiConfig {
     pub live_connections_per_account_max: usize,
     /// Live connections altogether.
     pub live_connections_max: usize,
+    /// A live reader that does not take one message within this time is too slow: it is disconnected with 1013.
+    pub live_write_timeout: Duration,
 }
 
 impl Default for ApiConfig {
@@ -60,6 +62,7 @@ impl Default for ApiConfig {
             write_wait_max: Duration::from_secs(5),
             live_connections_per_account_max: 50,
             live_connections_max: 20_000,
+            live_write_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!   directory has changed since, before anything is sent. A revoked right ends the subscription at once; an ended session
 //!   ends the connection.
 //! - Readers pull. What a reader has not taken is merged by the hub, never queued; a reader that does not take a message
-//!   within [`socket::WRITE_TIMEOUT`] is disconnected with 1013.
+//!   within `live_write_timeout` is disconnected with 1013.
 //! - One task a connection; values are encoded once for all readers and copied into each envelope.
 
 mod access;

@@ -35,9 +35,6 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 const OPS_MAX: u32 = 256;
 const OPS_WINDOW: Duration = Duration::from_secs(10);
 
-/// A reader that does not take one message within this time is too slow: it is disconnected with 1013.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long the closing frame may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -301,7 +298,7 @@ impl Connection {
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
-        match tokio::time::timeout(WRITE_TIMEOUT, self.socket.send(message)).await {
+        match tokio::time::timeout(self.state.config.live_write_timeout, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(End::Slow),
@@ -309,7 +306,7 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        match tokio::time::timeout(WRITE_TIMEOUT, self.socket.flush()).await {
+        match tokio::time::timeout(self.state.config.live_write_timeout, self.socket.flush()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(End::Slow),

@@ -236,7 +236,7 @@ pub async fn undo(
         author: caller.who.account,
         reason: None,
         supersedes: Some(id),
-        recorded: caller.now(),
+        recorded: state.recent.next_instant(caller.now()),
         at: None,
         ..known
     };

@@ -20,7 +20,8 @@ pub async fn names(
         return Ok(HashMap::new());
     }
     let ids: Vec<Uuid> = people.iter().map(|person| person.0).collect();
-    let rows: Vec<(Uuid, Option<Vec<u8>>, Option<Vec<u8>>)> =
+    type Columns = (Uuid, Option<Vec<u8>>, Option<Vec<u8>>);
+    let rows: Vec<Columns> =
         sqlx::query_as("select id, given_sealed, family_sealed from rollcall.person where id = any($1)")
             .bind(&ids)
             .fetch_all(connection)

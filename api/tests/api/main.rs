@@ -1,0 +1,7 @@
+//! The API against a real PostgreSQL, the real live state and an imported district: one program, so that it is linked once.
+
+mod live;
+mod marks;
+mod matrix;
+mod sessions;
+mod town;
