@@ -21,8 +21,9 @@ pub fn run(browser: bool) -> Result<ExitCode> {
     tally.suite("dashboard types", command("npm").args(["run", "--silent", "check"]).dir("dashboard"))?;
     tally.suite("dashboard", command("npm").args(["test", "--silent"]).dir("dashboard"))?;
     tally.suite("timescale", command("npm").args(["test", "--silent"]).dir("tests/timescale"))?;
-    // The black-box tests start the real binary, which `cargo test` alone would not build.
-    cargo(["build", "--workspace", "--bins"]).run()?;
+    // The black-box tests start the real binary, which `cargo test` alone would not build. Together with the tests, so
+    // that both have the same features and nothing is built twice.
+    cargo(["build", "--workspace", "--bins", "--tests"]).run()?;
     let mut tests = cargo(["test", "--workspace", "--no-fail-fast"]).env("RUST_BACKTRACE", "0");
     if !browser {
         tests = tests.env("ROLLCALL_TEST_NO_BROWSER", "1");

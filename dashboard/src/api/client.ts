@@ -1,6 +1,6 @@
 // Requests to /api/v1: one place for time limits, problem documents and pages of lists.
 
-import type { DeadLetter, Id, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
+import type { DeadLetter, Id, Mark, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
 
 /** A request without an answer by then is reported as "no network". */
 const ANSWER_WITHIN_MS = 10_000;
@@ -30,11 +30,6 @@ export interface MarkRequest {
   status: MarkStatus;
   reason?: string;
   at?: string;
-}
-
-export interface MarkAnswer {
-  id: Id;
-  student?: Id;
 }
 
 type Method = 'GET' | 'POST' | 'DELETE' | 'PATCH';
@@ -91,9 +86,9 @@ export const api = {
   children: () => list<Person>('/me/students'),
   studentDay: (student: Id, date: string) => ask<StudentDay>('GET', `/students/${student}/days/${date}`),
   mark: ({ section, period, date, ...mark }: MarkRequest, key: string) =>
-    ask<Page<MarkAnswer>>('POST', '/marks', { section, period, date, marks: [mark] }, key),
+    ask<Page<Mark>>('POST', '/marks', { section, period, date, marks: [mark] }, key),
   wholeClassPresent: (section: Id, period: Id, date: string, key: string) =>
-    ask<Page<MarkAnswer>>('POST', '/marks', { section, period, date, whole_class: 'present' }, key),
-  undoMark: (id: Id) => ask<unknown>('POST', `/marks/${id}/undo`),
+    ask<Page<Mark>>('POST', '/marks', { section, period, date, whole_class: 'present' }, key),
+  undoMark: (id: Id) => ask<Mark>('POST', `/marks/${id}/undo`),
   deadLetters: () => ask<Page<DeadLetter>>('GET', '/dead-letters').then((page) => page.items),
 };

@@ -1,92 +1,34 @@
-// The shapes that the pages use: of the API's answers and of the live topics' values.
+// The shapes that the pages use. What the API answers comes from its OpenAPI document (`npm run types`); the values of
+// the live topics that no route answers are written here.
+
+import type { components } from './schema.d.ts';
+
+type Schemas = components['schemas'];
 
 export type Id = string;
 /** RFC 3339, UTC. */
 export type Instant = string;
 
-export type Role = 'teacher' | 'office' | 'analyst' | 'guardian' | 'it';
-export type Status = 'expected' | 'present' | 'tardy' | 'absent' | 'early_departure' | 'unknown';
-export type MarkStatus = 'present' | 'tardy' | 'absent_unexcused' | 'absent_excused' | 'early_departure';
+export type Role = Schemas['RoleName'];
+export type Status = Schemas['StatusName'];
+export type MarkStatus = Schemas['NewMarkStatus'];
 export type Counts = Partial<Record<Status, number>>;
 
-export interface Session {
-  account: { id: Id; email: string; role: Role; person?: Id | null; school?: Id | null };
-  district: { id: Id; name: string };
-}
-
-export interface School {
-  id: Id;
-  name: string;
-  zone?: string;
-}
-
-export interface Section {
-  id: Id;
-  title: string;
-  room?: string | null;
-  school: Id;
-  school_name?: string;
-  teachers?: { id: Id; name: string }[];
-  meets_now?: boolean;
-  period_name?: string | null;
-  starts?: Instant | null;
-  ends?: Instant | null;
-}
-
-export interface Person {
-  id: Id;
-  given: string;
-  family: string;
-  grade?: string | null;
-  kind?: string;
-}
-
-export interface Evidence {
-  device: Id;
-  seq: number;
-  ts: Instant;
-  received: Instant;
-  dir: 'in' | 'out' | 'auto';
-  offline: boolean;
-}
-
-export interface MarkDetail {
-  id: Id;
-  status: MarkStatus | 'cleared';
-  authority: 'teacher' | 'office';
-  reason?: string | null;
-  recorded: Instant;
-  at?: Instant | null;
-}
-
-export interface StatusDetail {
-  evidence: Evidence[];
-  mark: MarkDetail | null;
-  behind: { device: Id; reason: string; since?: Instant | null }[];
-  flags: string[];
-  present_min: number;
-  scheduled_min: number;
-  arrival?: Instant | null;
-  departure?: Instant | null;
-}
-
+export type Session = Schemas['SessionInfo'];
+export type School = Schemas['SchoolInfo'];
+export type Section = Schemas['SectionInfo'];
+/** A student, or with `kind` anybody of a school. */
+export type Person = Schemas['StudentName'];
+export type StatusDetail = Schemas['Detail'];
+export type MarkDetail = Schemas['DecidingMark'];
 /** One student of a section's board. */
-export interface Entry {
-  status: Status;
-  since?: Instant | null;
-  rule: string;
-  detail: StatusDetail;
-  day_status?: Status | null;
-}
+export type Entry = Schemas['BoardEntry'];
+export type StudentDay = Schemas['StudentDay'];
+export type DeadLetter = Schemas['DeadLetterInfo'];
+export type Mark = Schemas['MarkInfo'];
 
-export interface Meeting {
-  date?: string;
-  state?: 'before' | 'running' | 'over' | 'none';
-  period?: Id | null;
-  period_name?: string | null;
-  starts?: Instant | null;
-  ends?: Instant | null;
-}
+/** Which lesson a board shows; empty until the first snapshot. */
+export type Meeting = Partial<Omit<Schemas['BoardMeeting'], 'state'>> & { state?: 'before' | 'running' | 'over' | 'none' };
 
 export interface SectionLine {
   title: string;
@@ -141,37 +83,6 @@ export interface Day {
   departure?: Instant | null;
   inside_since?: Instant | null;
   detail?: StatusDetail | null;
-}
-
-export interface Change {
-  status: Status;
-  rule: string;
-  since?: Instant | null;
-  recorded?: Instant;
-  explanation?: string;
-  detail?: StatusDetail;
-}
-
-export interface WindowStatus extends Change {
-  section?: Id | null;
-  period?: Id | null;
-  period_name?: string | null;
-  history?: Change[];
-}
-
-export interface StudentDay {
-  day?: WindowStatus | null;
-  periods?: WindowStatus[];
-}
-
-export interface DeadLetter {
-  id?: Id | number;
-  offset?: number;
-  device?: Id | null;
-  code: string;
-  message?: string | null;
-  received: Instant;
-  topic?: string | null;
 }
 
 export interface Page<Item> {

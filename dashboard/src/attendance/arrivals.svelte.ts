@@ -32,7 +32,9 @@ export class Arrivals {
     for (const student of students) {
       const [old, fresh] = [before[student]?.status, now[student]?.status];
       if (fresh === undefined || old === fresh) continue;
-      if (isHere(fresh) && (old === undefined || !isHere(old))) {
+      // What a person marked is no news to who marked it; only the gates' arrivals light up.
+      const isMarked = Boolean(now[student]?.detail.mark);
+      if (!isMarked && isHere(fresh) && (old === undefined || !isHere(old))) {
         this.#arrived.add(student);
         this.#highlight(student);
       } else {

@@ -3,8 +3,8 @@
 // A mark on its way lies over the live entry. It is lifted when the live entry carries the mark itself, so that the
 // tile never falls back to the old status in between.
 
-import { api, Problem, writeKey, type MarkAnswer } from '../api/client.ts';
-import type { Entry, Id, MarkStatus, Meeting } from '../api/types.ts';
+import { api, Problem, writeKey } from '../api/client.ts';
+import type { Entry, Id, Mark, MarkStatus, Meeting } from '../api/types.ts';
 
 /** Most steps that can be taken back. */
 export const UNDO_MAX = 30;
@@ -22,7 +22,7 @@ interface Pending {
 
 interface Step {
   readonly students: readonly Id[];
-  readonly saved: Promise<MarkAnswer[]>;
+  readonly saved: Promise<Mark[]>;
 }
 
 export type Outcome =
@@ -90,7 +90,7 @@ export class MarkDesk {
   }
 
   /** Whether it was done; told either way. */
-  async #withdraw(students: readonly Id[], marks: readonly MarkAnswer[]): Promise<boolean> {
+  async #withdraw(students: readonly Id[], marks: readonly { readonly id: Id }[]): Promise<boolean> {
     const token = this.#cover(students, null, null);
     try {
       for (let from = 0; from < marks.length; from += UNDO_AT_ONCE) {
@@ -117,7 +117,7 @@ export class MarkDesk {
     if (lifted.length > 0) this.#lift(lifted);
   }
 
-  #write(students: readonly Id[], status: MarkStatus, send: (key: string) => Promise<MarkAnswer[]>, key = writeKey()): void {
+  #write(students: readonly Id[], status: MarkStatus, send: (key: string) => Promise<Mark[]>, key = writeKey()): void {
     const token = this.#cover(students, status, null);
     const saved = send(key);
     const step: Step = { students, saved };
@@ -134,11 +134,11 @@ export class MarkDesk {
     );
   }
 
-  #confirmed(students: readonly Id[], status: MarkStatus, marks: readonly MarkAnswer[], token: number): void {
+  #confirmed(students: readonly Id[], status: MarkStatus, marks: readonly Mark[], token: number): void {
     const next = { ...this.pending };
     for (const student of students) {
       if (next[student]?.token !== token) continue;
-      const mark = marks.find((mark) => mark.student === student) ?? (students.length === 1 ? marks[0] : undefined);
+      const mark = marks.find((mark) => mark.student === student);
       const isShown = mark !== undefined && this.#entries()[student]?.detail.mark?.id === mark.id;
       if (mark === undefined || isShown) delete next[student];
       else next[student] = { status, mark: mark.id, token };

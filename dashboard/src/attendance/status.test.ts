@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Entry } from '../api/types.ts';
+import type { Entry, MarkDetail } from '../api/types.ts';
 import { here, matches, shownInstant, statusOf, tapped, total } from './status.ts';
 
 const entry = (over: Partial<Entry>, detail: Partial<Entry['detail']> = {}): Entry => ({
@@ -8,9 +8,9 @@ const entry = (over: Partial<Entry>, detail: Partial<Entry['detail']> = {}): Ent
   since: '2026-11-20T08:03:00.000Z',
   rule: 'arrived_by_grace',
   ...over,
-  detail: { evidence: [], mark: null, behind: [], flags: [], present_min: 0, scheduled_min: 50, ...detail },
+  detail: { evidence: [], mark: null, behind: [], flags: [], present_min: 0, scheduled_min: 50, grace_min: 5, tardy_cutoff_min: 20, ...detail },
 });
-const mark = (at: string | null): Entry['detail']['mark'] => ({ id: 'm', status: 'present', authority: 'teacher', recorded: '2026-11-20T08:10:00.000Z', at });
+const mark = (at: string | null): MarkDetail => ({ id: 'm', status: 'present', authority: 'teacher', author: 'x', recorded: '2026-11-20T08:10:00.000Z', at });
 
 test('a tap says the opposite of what is shown', () => {
   assert.equal(tapped('present'), 'absent_unexcused');

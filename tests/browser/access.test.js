@@ -1,0 +1,55 @@
+// Every page through axe-core: WCAG 2.2 A and AA, light and dark. A violation prints its rule and its elements.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import axe from 'axe-core';
+import { launch, open, signIn, SIZES } from './browser.js';
+import { fixture } from './fixture.js';
+
+const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+const { url, section, school } = fixture;
+
+const PAGES = [
+  ['sign-in', null, '/sign-in', 'form'],
+  ['board', 'teacher', `/board/${section.id}`, '[data-status]'],
+  ['school', 'office', `/school/${school.id}`, '[data-inside]'],
+  ['evacuation', 'office', `/school/${school.id}/evacuation`, '[data-inside]'],
+  ['family', 'guardian', '/family', '[data-arrival]'],
+  ['district', 'analyst', '/district', '[data-school]'],
+  ['devices', 'it', '/devices', '[data-device]'],
+];
+
+let browser;
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+
+async function violations(page) {
+  // Injected by the debugger, because the page's security policy refuses foreign scripts.
+  await page.evaluate(axe.source);
+  const found = await page.evaluate((tags) => globalThis.axe.run(document, { runOnly: tags }), TAGS);
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.target.join(' ')} (${node.any[0]?.message ?? ''})`).join('; ')}`);
+}
+
+describe('accessibility', { concurrency: 1 }, () => {
+  for (const [name, role, path, ready] of PAGES) {
+    test(`${name} has no violation`, async () => {
+      for (const colorScheme of ['light', 'dark']) {
+        const context = await browser.newContext({ viewport: SIZES.tablet, colorScheme, reducedMotion: 'reduce' });
+        context.setDefaultTimeout(15_000);
+        const page = await context.newPage();
+        if (role) await signIn(page, url, fixture[role]);
+        await open(page, url + path);
+        await page.locator(ready).first().waitFor();
+        assert.deepEqual(await violations(page), [], colorScheme);
+        if (name === 'board') {
+          await page.locator('.more').first().click();
+          await page.getByRole('dialog').waitFor();
+          assert.deepEqual(await violations(page), [], `sheet, ${colorScheme}`);
+        }
+        await context.close();
+      }
+    });
+  }
+});

@@ -1,0 +1,11 @@
+// What the test binary has prepared, from the JSON file that ROLLCALL_FIXTURE names:
+// {"url", "mqtt": {"host", "port"}, "gate": {"id", "token"}, "teacher"/"office"/"guardian"/"it"/"analyst": {"email", "password"},
+//  "school": {"id"}, "section": {"id", "title"}, "students": [{"id", "given", "family", "badge"}]}
+// The section meets now and has at least eight students; the guardian's child is the first; nobody has been scanned yet.
+
+import { readFileSync } from 'node:fs';
+
+const path = process.env.ROLLCALL_FIXTURE;
+if (!path) throw new Error('ROLLCALL_FIXTURE must name the fixture file; cargo xtask test does that');
+
+export const fixture = JSON.parse(readFileSync(path, 'utf8'));
