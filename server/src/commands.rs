@@ -23,7 +23,7 @@ async fn tenant(store: &Store, district: &InDistrict) -> Result<Tenant> {
 }
 
 pub async fn migrate(config: &Config) -> Result<()> {
-    let database = Database::open(config, Use::Command).await?;
+    let database = Database::open(config, Use::Migrate).await?;
     println!("the schema is up to date on {}", database.store.engine());
     database.close().await;
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rollcall_store::embedded::{EmbeddedPostgres, running_url};
 use rollcall_store::vault::Vault;
-use rollcall_store::{DatabaseConfig, Retention, Store};
+use rollcall_store::{DatabaseConfig, Retention, Store, StoreError};
 
 use crate::config::Config;
 
@@ -22,8 +22,10 @@ pub struct Database {
 pub enum Use {
     /// The server of `rollcall serve`: starts it or adopts it, and supervises it.
     Serve,
-    /// A short command beside a server that may be running: never takes it over.
+    /// A short command beside a server that may be running: never takes it over, migrates only what never was.
     Command,
+    /// `rollcall migrate`.
+    Migrate,
 }
 
 impl Database {
@@ -38,15 +40,24 @@ impl Database {
             None => running_url(&config.data_dir, "rollcall").context("the private database ended meanwhile")?,
         };
         let of = |url: String| DatabaseConfig { retention: retention(config), ..DatabaseConfig::new(url) };
-        Store::migrate(&of(owner_url.clone())).await.context("cannot migrate the database")?;
-        let app_url = match &embedded {
-            Some(private) => {
-                private.admit_app().await.context("cannot prepare the program's role")?;
-                private.app_url()
-            }
-            None => owner_url,
+        if let Some(private) = &embedded {
+            Store::migrate(&of(owner_url)).await.context("cannot migrate the database")?;
+            private.admit_app().await.context("cannot prepare the program's role")?;
+            let store = Store::connect(&of(private.app_url())).await.context("cannot connect to the database")?;
+            return Ok(Self { store, vault: vault(config)?, embedded });
+        }
+        let store = match how {
+            // The server that runs has migrated; to do it again beside it would only be in its way.
+            Use::Command => Store::connect(&of(owner_url.clone())).await,
+            Use::Serve | Use::Migrate => Err(StoreError::NotMigrated),
         };
-        let store = Store::connect(&of(app_url)).await.context("cannot connect to the database")?;
+        let store = match store {
+            Err(StoreError::NotMigrated) => {
+                Store::migrate(&of(owner_url.clone())).await.context("cannot migrate the database")?;
+                Store::connect(&of(owner_url)).await.context("cannot connect to the database")?
+            }
+            other => other.context("cannot connect to the database")?,
+        };
         Ok(Self { store, vault: vault(config)?, embedded })
     }
 
@@ -60,7 +71,7 @@ impl Database {
 }
 
 async fn start_private(config: &Config, how: Use) -> Result<Option<EmbeddedPostgres>> {
-    if !config.database_url.is_empty() || how == Use::Command && running_url(&config.data_dir, "rollcall").is_some() {
+    if !config.database_url.is_empty() || how != Use::Serve && running_url(&config.data_dir, "rollcall").is_some() {
         return Ok(None);
     }
     Ok(Some(EmbeddedPostgres::start(&config.data_dir).await?))

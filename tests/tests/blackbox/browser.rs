@@ -33,9 +33,10 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
         let teacher = section["teachers"][0]["id"].as_str();
         let (true, Some(teacher)) = (section["meets_now"] == true && students.len() >= 8, teacher) else { continue };
         district.account(instance, "teacher@browser.example", "teacher", Some(teacher))?;
-        let guardians = session.get(&format!("/students/{}/guardians", students[0]["id"].as_str().unwrap_or_default())).await?;
-        let guardian = guardians["items"][0]["id"].as_str().context("the first student has no guardian")?;
-        district.account(instance, "guardian@browser.example", "guardian", Some(guardian))?;
+        // The synthetic district names a student's first guardian after the student.
+        let first = badges.get(students[0]["id"].as_str().unwrap_or_default()).context("the first student has no badge")?;
+        let guardian = format!("{}-1", first.source_id.replacen("stu-", "grd-", 1));
+        district.account(instance, "guardian@browser.example", "guardian", Some(&guardian))?;
         let account = |role: &str| json!({"email": format!("{role}@browser.example"), "password": PASSWORD});
         return Ok(json!({
             "url": instance.http,

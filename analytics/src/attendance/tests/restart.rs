@@ -14,7 +14,8 @@ use super::town::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Somebody is scanned so many minutes before now, perhaps once more under the same sequence number.
+    /// Somebody is scanned so many minutes before now. A number that was used before is that event sent again: admission
+    /// lets a number into the log with one content only.
     Scan { person: u8, seq: u64, minutes_ago: i64, direction: Direction },
     Mark { person: u8, period: u8, status: MarkStatus },
     Connection(bool),
@@ -71,13 +72,14 @@ type Written = BTreeMap<String, String>;
 
 async fn live_through(steps: &[Step], restarts: bool) -> (Vec<Json>, Written) {
     let mut town = Running::start(Town::new(1), at(0, 7, 30)).await;
+    let mut sent = HashMap::new();
     for (number, step) in steps.iter().enumerate() {
         let now = town.clock.now();
         match step.clone() {
             Step::Scan { person, seq, minutes_ago, direction } => {
                 let mut row = scanned(0, student(person), seq, now.plus_ms(-minutes_ago * 60_000), direction);
                 row.evidence.received = now;
-                town.scan(row).await;
+                town.scan(sent.entry(seq).or_insert(row).clone()).await;
             }
             Step::Mark { person, period, status } => {
                 town.mark(marked(number as u8, 0, student(person), period, status, now)).await;
