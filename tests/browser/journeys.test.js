@@ -170,9 +170,9 @@ describe('journeys', { concurrency: 1 }, () => {
     const arrival = card.locator('[data-arrival]');
     await arrival.getByText(/^\d\d:\d\d$/).waitFor();
     const same = await stayed(family);
-    await scanned([child], { dir: 'out', ts: early + 60_000 });
+    await scanned([child], { dir: 'out', ts: early + 330_000 });
     await card.locator('[data-departure]').getByText(/^\d\d:\d\d$/).waitFor();
-    await scanned([child], { ts: early + 120_000 });
+    await scanned([child], { ts: early + 360_000 });
     await card.locator('[data-departure]').getByText('not yet').waitFor();
     await same();
     await family.context().close();

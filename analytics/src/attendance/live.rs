@@ -27,7 +27,7 @@ pub const PAST_DAYS_MAX: usize = 256;
 const WAITING_EVENTS_MAX: usize = 100_000;
 
 /// How often a school is concluded anew because a gate that drains its queue is complete a little further.
-const COVERAGE_STEP_MS: i64 = 1_000;
+pub(super) const COVERAGE_STEP_MS: i64 = 1_000;
 
 /// Stale deadlines that are tolerated before the heap is cleaned.
 const STALE_DEADLINES_MAX: usize = 100_000;
