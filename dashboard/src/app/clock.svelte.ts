@@ -2,6 +2,8 @@
 
 class Clock {
   now = $state(Date.now());
+  /** Zone of the school that the page is about; `null`: the browser's own. */
+  zone = $state<string | null>(null);
 
   constructor() {
     const tick = () => {

@@ -56,7 +56,9 @@ export const en = {
     now: 'now',
     noSections: 'No section is assigned to you yet. The office assigns sections to teachers.',
     noStudents: 'Nobody is enrolled in this section.',
-    room: (room: string) => `Room ${room}`,
+    // Rosters name rooms and periods by a bare number or in words; a number alone says nothing.
+    room: (room: string) => (/^\d/.test(room) ? `Room ${room}` : room),
+    period: (period: string) => (/^\d/.test(period) ? `Period ${period}` : period),
     noMeeting: 'Does not meet today',
     startsAt: (time: string) => `starts at ${time}`,
     running: (from: string, to: string) => `${from} – ${to}`,
