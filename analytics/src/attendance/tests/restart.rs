@@ -97,7 +97,7 @@ async fn live_through(steps: &[Step], restarts: bool) -> (Vec<Json>, Written) {
         }
     }
     // How far a device that is behind has come is passed on in steps; a restart begins a step of its own.
-    town.go_to(town.clock.now().plus_ms(crate::attendance::live::COVERAGE_STEP_MS)).await;
+    town.go_to(town.clock.now().plus_ms(crate::attendance::live::coverage::COVERAGE_STEP_MS)).await;
     let mut boards = all_boards(&town).await;
     // Periods are on record from their start on, so the rows are compared at the end of the day.
     town.go_to(town.clock.now().max(at(0, 11, 0))).await;
