@@ -47,13 +47,17 @@ pub enum LoadError {
 }
 
 /// Reads a OneRoster package (a zip or a folder) and the timetable: the folder `timetable` if given, else the
-/// timetable files inside the package, if any.
+/// timetable files inside the package, if any. The timetable is checked once the package is without errors.
 pub fn load(package: &Path, timetable: Option<&Path>, options: &LoadOptions) -> Result<Loaded, LoadError> {
     let mut problems = Problems::default();
     let mut opened = Package::open(package)?;
     let provisional = options.default_zone.unwrap_or(Tz::UTC);
     let roster = oneroster::read(&mut opened, provisional, &mut problems)?;
     let Some(mut roster) = roster else { return Err(LoadError::Refused(problems)) };
+    // The timetable refers to schools and classes; checked against half a roster it would only repeat its problems.
+    if problems.errors() > 0 {
+        return Err(LoadError::Refused(problems));
+    }
     match timetable {
         Some(path) => timetable::read(&mut Package::open(path)?, &mut roster, options.default_zone, &mut problems)?,
         None => timetable::read(&mut opened, &mut roster, options.default_zone, &mut problems)?,
