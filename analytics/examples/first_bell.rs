@@ -14,7 +14,7 @@ use rollcall_analytics::hub::Hub;
 use rollcall_model::event::{DeviceKind, Direction, Method};
 use rollcall_model::ids::*;
 use rollcall_model::policy::AttendancePolicy;
-use rollcall_model::schedule::{Bell, Meeting, date_span, instant_of};
+use rollcall_model::schedule::{Bell, Meeting, Span, date_span, instant_of};
 use rollcall_model::status::ScanEvidence;
 use rollcall_model::time::{Clock, UtcMillis};
 use rollcall_stream::heartbeat::HeartbeatRow;
@@ -134,7 +134,7 @@ impl DirectorySource for Source {
 struct Nothing;
 
 impl AttendanceStore for Nothing {
-    fn load_cut(&self, _: DayKey) -> BoxFuture<'_, Result<Cut, SeamError>> {
+    fn load_cut(&self, _: DayKey, _: Span) -> BoxFuture<'_, Result<Cut, SeamError>> {
         Box::pin(async { Ok(Cut::default()) })
     }
 

@@ -169,7 +169,7 @@ fn start_live(
 ) -> EngineHandle {
     let (engine, handle) = Engine::new(EngineDeps {
         log: log.clone(),
-        store: Arc::new(StoreAttendance { store: store.clone(), directory: cache.clone() }),
+        store: Arc::new(StoreAttendance { store: store.clone() }),
         directory: Arc::new(StoreDirectory(cache.clone())),
         hub: hub.clone(),
         clock: Clock::System,

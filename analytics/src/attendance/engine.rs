@@ -147,9 +147,9 @@ impl Engine {
         let scans: Vec<ScanEvidence> = loaded.iter().flat_map(|day| day.cut.scans.iter().copied()).collect();
         live.remember(&words, &scans);
         for Loaded { key, plan, cut } in loaded {
-            next = next.min(cut.next_offset);
             match plan {
                 Some(plan) => {
+                    next = next.min(cut.next_offset);
                     live.insert(key, plan, cut, DayEvents::default(), settle_at);
                 }
                 None => live.forget_load(&key),
@@ -336,8 +336,9 @@ impl Turns {
 }
 
 async fn load(store: Arc<dyn AttendanceStore>, view: Arc<dyn DirectoryView>, key: DayKey) -> Loaded {
-    let cut = retry("a day", || store.load_cut(key)).await;
-    Loaded { key, plan: view.plan(key).map(Arc::new), cut }
+    let Some(plan) = view.plan(key) else { return Loaded { key, plan: None, cut: Cut::default() } };
+    let cut = retry("a day", || store.load_cut(key, plan.span)).await;
+    Loaded { key, plan: Some(Arc::new(plan)), cut }
 }
 
 /// What the log says about one day in `[from, upto)`.

@@ -72,7 +72,8 @@ pub struct SeamError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// Where days are loaded from and transitions are written to.
 pub trait AttendanceStore: Send + Sync + 'static {
-    fn load_cut(&self, day: DayKey) -> BoxFuture<'_, Result<Cut, SeamError>>;
+    /// `span` is the date from midnight to midnight at the school.
+    fn load_cut(&self, day: DayKey, span: Span) -> BoxFuture<'_, Result<Cut, SeamError>>;
 
     /// The newest words of every device, oldest first: connection and heartbeat. All that is known of device health
     /// before the log's rows that are still to be read.

@@ -1,14 +1,14 @@
 //! The database and the directory behind the seam of live attendance.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::NaiveDate;
-use rollcall_model::ids::{DistrictId, PersonId, SectionId};
-use rollcall_model::schedule;
+use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
+use rollcall_model::schedule::{self, Span};
 use rollcall_stream::heartbeat::HeartbeatRow;
 use rollcall_store::attendance::StatusRow;
-use rollcall_store::directory::{Directory, DirectoryCache, DistrictDirectory, SchoolEntry};
+use rollcall_store::directory::{Directory, DirectoryCache, DistrictDirectory, Membership, PersonKind, SchoolEntry};
 use rollcall_store::{Store, StoreError, admin};
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ pub struct StoreDirectory(pub Arc<DirectoryCache>);
 
 impl DirectorySource for StoreDirectory {
     fn current(&self) -> Arc<dyn DirectoryView> {
-        Arc::new(View(self.0.current()))
+        Arc::new(View { directory: self.0.current(), students: OnceLock::new() })
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
@@ -30,7 +30,43 @@ impl DirectorySource for StoreDirectory {
     }
 }
 
-struct View(Arc<Directory>);
+struct View {
+    directory: Arc<Directory>,
+    /// The students who were ever members of each school, sorted out once: planning the schools of a district one by one
+    /// would look at every person for every school.
+    students: OnceLock<HashMap<SchoolId, Vec<Member>>>,
+}
+
+/// A membership of a student.
+struct Member {
+    student: PersonId,
+    starts: Option<NaiveDate>,
+    /// Exclusive.
+    ends: Option<NaiveDate>,
+}
+
+impl View {
+    fn students_in(&self, school: SchoolId, date: NaiveDate) -> impl Iterator<Item = PersonId> + '_ {
+        let by_school = self.students.get_or_init(|| members(&self.directory));
+        let members = by_school.get(&school).map_or(&[][..], Vec::as_slice);
+        let holds = move |member: &&Member| {
+            member.starts.is_none_or(|starts| starts <= date) && member.ends.is_none_or(|ends| date < ends)
+        };
+        members.iter().filter(holds).map(|member| member.student)
+    }
+}
+
+fn members(directory: &Directory) -> HashMap<SchoolId, Vec<Member>> {
+    let mut by_school: HashMap<SchoolId, Vec<Member>> = HashMap::new();
+    let people = directory.districts.values().flat_map(|district| district.roster.people.values());
+    for person in people.filter(|person| person.kind == PersonKind::Student && person.active) {
+        for Membership { school, starts, ends } in &person.memberships {
+            let member = Member { student: person.id, starts: *starts, ends: *ends };
+            by_school.entry(*school).or_default().push(member);
+        }
+    }
+    by_school
+}
 
 impl DirectoryView for View {
     fn schools(&self) -> Vec<SchoolInfo> {
@@ -40,11 +76,12 @@ impl DirectoryView for View {
             name: school.name.clone(),
             zone: school.zone,
         };
-        self.0.districts.values().flat_map(|district| district.roster.schools.values().map(move |school| of(district, school))).collect()
+        let districts = self.directory.districts.values();
+        districts.flat_map(|district| district.roster.schools.values().map(move |school| of(district, school))).collect()
     }
 
     fn devices(&self) -> Vec<DeviceInfo> {
-        self.0
+        self.directory
             .districts
             .values()
             .flat_map(|district| district.devices.values())
@@ -60,16 +97,16 @@ impl DirectoryView for View {
             .collect()
     }
 
-    fn school_of(&self, section: SectionId) -> Option<(DistrictId, rollcall_model::ids::SchoolId)> {
-        let (district, entry) = self.0.section(section)?;
+    fn school_of(&self, section: SectionId) -> Option<(DistrictId, SchoolId)> {
+        let (district, entry) = self.directory.section(section)?;
         Some((district.id, entry.school))
     }
 
     fn plan(&self, day: DayKey) -> Option<DayPlan> {
-        let district = self.0.district(day.district)?;
+        let district = self.directory.district(day.district)?;
         let school = district.school(day.school)?;
         let meetings = planned_meetings(district, school, day.date);
-        let students = places_of_students(district, &meetings, day);
+        let students = places_of_students(self.students_in(day.school, day.date), district, &meetings, day.date);
         let sections: BTreeMap<SectionId, SectionInfo> = school
             .sections
             .iter()
@@ -100,10 +137,15 @@ fn planned_meetings(district: &DistrictDirectory, school: &SchoolEntry, date: Na
 }
 
 /// Each student of the school with the places of their meetings, ascending because the meetings are walked in order.
-fn places_of_students(district: &DistrictDirectory, meetings: &[PlannedMeeting], day: DayKey) -> HashMap<PersonId, Box<[u32]>> {
-    let mut places: HashMap<PersonId, Vec<u32>> = district.students_in(day.school, day.date).map(|student| (student.id, Vec::new())).collect();
+fn places_of_students(
+    members: impl Iterator<Item = PersonId>,
+    district: &DistrictDirectory,
+    meetings: &[PlannedMeeting],
+    date: NaiveDate,
+) -> HashMap<PersonId, Box<[u32]>> {
+    let mut places: HashMap<PersonId, Vec<u32>> = members.map(|student| (student, Vec::new())).collect();
     for (place, planned) in meetings.iter().enumerate() {
-        for student in district.students_of(planned.meeting.section, day.date) {
+        for student in district.students_of(planned.meeting.section, date) {
             let of_student = places.entry(student).or_default();
             // A roster may enrol a student twice in one section, with touching dates.
             if of_student.last() != Some(&(place as u32)) {
@@ -114,10 +156,9 @@ fn places_of_students(district: &DistrictDirectory, meetings: &[PlannedMeeting],
     places.into_iter().map(|(student, places)| (student, places.into_boxed_slice())).collect()
 }
 
-/// The database kept by the store. Days are loaded by the zone of the directory's school.
+/// The database kept by the store.
 pub struct StoreAttendance {
     pub store: Store,
-    pub directory: Arc<DirectoryCache>,
 }
 
 fn seam(error: StoreError) -> SeamError {
@@ -125,12 +166,8 @@ fn seam(error: StoreError) -> SeamError {
 }
 
 impl AttendanceStore for StoreAttendance {
-    fn load_cut(&self, day: DayKey) -> BoxFuture<'_, Result<Cut, SeamError>> {
+    fn load_cut(&self, day: DayKey, span: Span) -> BoxFuture<'_, Result<Cut, SeamError>> {
         Box::pin(async move {
-            let directory = self.directory.current();
-            let school = directory.district(day.district).and_then(|district| district.school(day.school));
-            let zone = school.map(|school| school.zone).ok_or_else(|| seam(StoreError::Invalid(format!("school {} is gone", day.school))))?;
-            let span = schedule::date_span(day.date, zone);
             let cut = self.store.load_cut(day.district, day.school, day.date, span).await.map_err(seam)?;
             Ok(Cut { scans: cut.scans, marks: cut.marks, last: cut.statuses.into_iter().map(last_status).collect(), next_offset: cut.next })
         })

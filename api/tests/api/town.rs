@@ -135,7 +135,7 @@ impl Town {
         tokio::spawn(cache.clone().run(shutdown.clone()));
         let (engine, handle) = Engine::new(EngineDeps {
             log: log.clone(),
-            store: Arc::new(StoreAttendance { store: store.clone(), directory: cache.clone() }),
+            store: Arc::new(StoreAttendance { store: store.clone() }),
             directory: Arc::new(StoreDirectory(cache.clone())),
             hub: hub.clone(),
             clock: clock.clone(),

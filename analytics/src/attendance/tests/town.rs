@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rollcall_model::event::{DeviceKind, Direction, Method};
 use rollcall_model::ids::*;
 use rollcall_model::policy::AttendancePolicy;
-use rollcall_model::schedule::{Bell, Meeting, date_span, instant_of, local_date};
+use rollcall_model::schedule::{Bell, Meeting, Span, date_span, instant_of, local_date};
 use rollcall_model::status::{Authority, Mark, MarkStatus, ScanEvidence, Status};
 use rollcall_model::time::{Clock, UtcMillis};
 use rollcall_stream::heartbeat::HeartbeatRow;
@@ -193,7 +193,7 @@ impl Database {
 }
 
 impl AttendanceStore for Database {
-    fn load_cut(&self, day: DayKey) -> BoxFuture<'_, Result<Cut, SeamError>> {
+    fn load_cut(&self, day: DayKey, _: Span) -> BoxFuture<'_, Result<Cut, SeamError>> {
         Box::pin(async move {
             if *self.away.borrow() {
                 return Err(SeamError("the database is away".into()));
