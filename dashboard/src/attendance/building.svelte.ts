@@ -1,9 +1,12 @@
 // The live school as the office sees it: the topic joined with the names of its people.
+//
+// One school is held for as long as the office is signed in, whatever page is open: the list of who is inside must be
+// there, with names, also when the network is lost before somebody opens it.
 
 import { api } from '../api/client.ts';
 import type { BuildingEntry, Counts, DeviceEntry, FeedEntry, Id, Person, School, SectionLine } from '../api/types.ts';
 import { Times } from '../app/clock.svelte.ts';
-import { Topic } from '../app/live.svelte.ts';
+import { link, Topic } from '../app/live.svelte.ts';
 
 /** Names are asked for again at most this often when somebody unknown appears. */
 const NAMES_EVERY_MS = 15_000;
@@ -14,7 +17,29 @@ export interface Inside {
   readonly since: string;
 }
 
-export class Building {
+let held: { id: Id; building: Building; end: () => void } | null = null;
+
+/** The school's building; another school's is let go. */
+export function buildingOf(id: Id): Building {
+  if (held?.id === id) return held.building;
+  leaveBuilding();
+  let building!: Building;
+  // It outlives the page that asked first.
+  const end = $effect.root(() => {
+    building = new Building(id);
+  });
+  held = { id, building, end };
+  return building;
+}
+
+/** Forgets the names, at sign-out. */
+export function leaveBuilding(): void {
+  held?.building.close();
+  held?.end();
+  held = null;
+}
+
+class Building {
   school = $state.raw<School | null>(null);
   hasFailed = $state(false);
   readonly topic: Topic;
@@ -37,6 +62,10 @@ export class Building {
     this.#id = id;
     this.topic = new Topic(`school/${id}/attendance`, (changes) => this.#meet(changes?.['building'] ?? {}));
     void this.load();
+    // Names that could not be had are asked for again when the network is back.
+    $effect(() => {
+      if (link.state.kind === 'live' && this.hasFailed) void this.load();
+    });
   }
 
   async load(): Promise<void> {
@@ -63,7 +92,7 @@ export class Building {
 
   #meet(building: Readonly<Record<Id, unknown>>): void {
     const isStranger = Object.entries(building).some(([id, entry]) => entry !== null && !this.#people.has(id));
-    if (isStranger && this.#people.size > 0 && Date.now() - this.#askedAt > NAMES_EVERY_MS) void this.load();
+    if (isStranger && Date.now() - this.#askedAt > NAMES_EVERY_MS) void this.load();
   }
 
   #inside(): Inside[] {
