@@ -57,6 +57,9 @@ pub(super) struct WindowState {
     pub concluded: Option<Conclusion>,
     /// What was last written.
     written: Option<Record>,
+    /// When that was recorded. Two rows of a window never have one instant: it is how an append that is made again
+    /// knows its own rows, and it keeps their order when the clock is set back.
+    recorded: Option<UtcMillis>,
 }
 
 /// What has changed since the topics were last updated.
@@ -273,6 +276,7 @@ impl Day {
         let Some(index) = last.meeting.map_or(Some(places.len()), at) else { return };
         if let Some(person) = self.people.get_mut(&last.student) {
             person.windows[index].written = Some(Record::of_written(last));
+            person.windows[index].recorded = Some(last.recorded);
         }
     }
 
@@ -308,6 +312,8 @@ impl Day {
             let on_record = begins.is_none() || new.mark.is_some() || state.written.is_some();
             if let Some(record) = Record::to_write(&new, state.written.as_ref()).filter(|_| on_record) {
                 state.written = Some(record);
+                let recorded = state.recorded.map_or(now, |before| now.max(before.plus_ms(1)));
+                state.recorded = Some(recorded);
                 outcome.transitions.push(Transition {
                     day: self.key,
                     student: id,
@@ -316,7 +322,7 @@ impl Day {
                     rule: new.rule,
                     since: new.since,
                     detail: person.evidence.detail(&new, &window, policy, coverage),
-                    recorded: now,
+                    recorded,
                 });
             }
         }

@@ -156,6 +156,20 @@ async fn a_mark_stands_over_evidence_and_is_undone() {
 }
 
 #[tokio::test]
+async fn two_changes_within_a_millisecond_are_two_rows() {
+    let town = morning().await;
+    let now = at(0, 8, 6);
+    town.go_to(now).await;
+    town.mark(marked(1, 0, student(0), 0, MarkStatus::Present, now)).await;
+    town.mark(marked(2, 0, student(0), 0, MarkStatus::Tardy, now)).await;
+    let (_, database, ..) = town.stop(false).await;
+    let rows = database.rows.lock();
+    let of_period = rows.iter().filter(|row| row.student == student(0) && row.meeting.is_some());
+    let written: Vec<_> = of_period.map(|row| (row.status, row.recorded)).collect();
+    assert_eq!(written, [(Status::Present, now), (Status::Tardy, now.plus_ms(1))]);
+}
+
+#[tokio::test]
 async fn late_evidence_rewrites_a_day_that_is_no_longer_in_memory() {
     let town = morning().await;
     town.go_to(at(0, 8, 20)).await;
