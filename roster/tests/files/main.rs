@@ -1,5 +1,4 @@
-//! Packages of CSV files, from outside: what is wrong with them, and what published examples give.
+//! Packages of CSV files, from outside: what is wrong with them.
 
 mod problems;
-mod published_examples;
 mod sets;
