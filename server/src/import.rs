@@ -13,7 +13,7 @@ use crate::database::{Database, Use};
 
 /// Returns the exit code: 0, or [`EXIT_REFUSED`] when the files have errors.
 pub async fn oneroster(config: &Config, import: &Oneroster) -> Result<u8> {
-    let zone = import.zone.parse().map_err(|_| anyhow::anyhow!("{:?} is no time zone, such as America/Chicago", import.zone))?;
+    let zone: chrono_tz::Tz = import.zone.parse().map_err(|_| anyhow::anyhow!("{:?} is no time zone, such as America/Chicago", import.zone))?;
     let options = LoadOptions { default_zone: Some(zone) };
     let loaded = match rollcall_roster::load(&import.file, import.timetable.as_deref(), &options) {
         Ok(loaded) => loaded,
@@ -36,8 +36,10 @@ pub async fn oneroster(config: &Config, import: &Oneroster) -> Result<u8> {
         bar.set_position(at.done);
         bar.set_message(at.step);
     };
-    let outcome =
-        roster::import(&database.store, &database.vault, &import.district, &loaded.roster, Utc::now().date_naive(), &mut progress).await;
+    // The district's date, not that of UTC: in the evening the two differ, and enrolments that end would end a day off.
+    let zone = loaded.roster.schools.first().map_or(zone, |school| school.zone);
+    let today = Utc::now().with_timezone(&zone).date_naive();
+    let outcome = roster::import(&database.store, &database.vault, &import.district, &loaded.roster, today, &mut progress).await;
     bar.finish_and_clear();
     let report = outcome.with_context(|| format!("nothing was imported into {}", import.district))?;
     if import.json {
