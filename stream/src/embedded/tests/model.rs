@@ -127,7 +127,14 @@ impl Run {
         let file = File::options().write(true).open(&path).unwrap();
         let length = file.metadata().unwrap().len();
         let lost_from = (self.disk.synced_bytes(&path) + keep).clamp(64, length.max(64));
-        if garbage {
+        // A segment's header is durable before anything is written behind it, so a file that the crash left without one
+        // has nothing behind it either.
+        let mut header = [0; 8];
+        let begun = file.metadata().unwrap().len() >= 64 && {
+            File::open(&path).unwrap().read_exact_at(&mut header, 0).unwrap();
+            header != [0; 8]
+        };
+        if garbage && begun {
             let bytes: Vec<u8> = (lost_from..length).map(|at| (at * 31 % 251) as u8).collect();
             file.write_all_at(&bytes, lost_from).unwrap();
         } else {
