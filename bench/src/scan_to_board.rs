@@ -56,11 +56,12 @@ async fn once(options: &Options, background: u64) -> Result<Row> {
     let session = District::sign_in(&instance, "office@bench.example").await?;
     let mut live = Live::connect(&instance.http, &session).await?;
     let sections = session.get("/sections").await?;
-    for (index, section) in sections["items"].as_array().context("no sections")?.iter().enumerate() {
+    let all = sections["items"].as_array().context("no sections")?;
+    let meeting: Vec<_> = all.iter().filter(|section| section["meets_now"] == true).collect();
+    for (index, section) in meeting.iter().enumerate() {
         live.subscribe(index as u64, &format!("section/{}/attendance", section["id"].as_str().unwrap_or_default()), None).await?;
     }
-    let subscribed = sections["items"].as_array().map_or(0, Vec::len);
-    live.until("all snapshots", 30, |live| live.boards.len() == subscribed).await?;
+    live.until("all snapshots", 30, |live| live.boards.len() == meeting.len()).await?;
 
     let seconds = u64::from(options.students / options.arrivals_per_s) + 5;
     let mut load = start_load(&instance, &district, background, seconds)?;
