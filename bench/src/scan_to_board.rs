@@ -72,6 +72,9 @@ async fn once(options: &Options, background: u64) -> Result<Row> {
     let cpu = machine::cpu_time(instance.pid())? - cpu_before;
     if let Some(child) = load.take() {
         let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("the background load broke off, so there is nothing to compare: {}", output.status);
+        }
         println!("background: {} events acknowledged", String::from_utf8_lossy(&output.stdout).trim());
     }
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
