@@ -66,7 +66,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::for_tests(true).map(|()| ExitCode::SUCCESS),
         Command::Rules => rules::check().map(|()| ExitCode::SUCCESS),
         Command::Openapi => {
-            shell::cargo(["test", "--workspace", "--lib", "openapi"]).env("ROLLCALL_TEST_WRITE_OPENAPI", "1").run()?;
+            shell::cargo(["test", "--workspace", "--lib", "openapi"]).env("ROLLCALL_REWRITE", "1").run()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { args } => {
