@@ -17,10 +17,10 @@ use rollcall_model::policy::AttendancePolicy;
 use rollcall_model::schedule::{Bell, Meeting, Span, date_span, instant_of};
 use rollcall_model::status::ScanEvidence;
 use rollcall_model::time::{Clock, UtcMillis};
+use rollcall_stream::Log;
 use rollcall_stream::heartbeat::HeartbeatRow;
 use rollcall_stream::memory::MemoryLog;
 use rollcall_stream::scan::{self, ScanRow};
-use rollcall_stream::Log;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -63,12 +63,7 @@ impl District {
 
 impl DirectoryView for District {
     fn schools(&self) -> Vec<SchoolInfo> {
-        let info = |number| SchoolInfo {
-            district: DISTRICT,
-            id: SchoolId(id(1, number, 0)),
-            name: format!("School {number}"),
-            zone: ZONE,
-        };
+        let info = |number| SchoolInfo { district: DISTRICT, id: SchoolId(id(1, number, 0)), name: format!("School {number}"), zone: ZONE };
         (0..self.schools).map(info).collect()
     }
 
@@ -103,9 +98,8 @@ impl DirectoryView for District {
                 meetings.push(PlannedMeeting { meeting, period_name: format!("Period {period}").into() });
             }
         }
-        let places = |student: u32| -> Box<[u32]> {
-            (0..PERIODS).map(|period| period * self.classes() + student / CLASS_STUDENTS).collect()
-        };
+        let places =
+            |student: u32| -> Box<[u32]> { (0..PERIODS).map(|period| period * self.classes() + student / CLASS_STUDENTS).collect() };
         let students = (0..self.students).map(|student| (PersonId(id(3, school, student)), places(student)));
         let section = |planned: &PlannedMeeting| (planned.meeting.section, SectionInfo { title: "Class".into(), room: None });
         Some(DayPlan {
@@ -235,8 +229,7 @@ async fn follow(hub: &Hub, district: &District) -> Vec<tokio::task::JoinHandle<(
 /// (present, tardy) of the district by its live topic.
 async fn counts(hub: &Hub) -> (u64, u64) {
     let board = hub.snapshot(&format!("district/{DISTRICT}/attendance")).await.expect("the district exists");
-    let board: HashMap<String, HashMap<String, serde_json::Value>> =
-        serde_json::from_slice(&board.data).expect("a board is JSON");
+    let board: HashMap<String, HashMap<String, serde_json::Value>> = serde_json::from_slice(&board.data).expect("a board is JSON");
     let sum = |status: &str| board["schools"].values().filter_map(|school| school["counts"][status].as_u64()).sum();
     (sum("present"), sum("tardy"))
 }

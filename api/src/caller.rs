@@ -106,7 +106,10 @@ fn presented(headers: &HeaderMap) -> Option<(&str, SessionKind)> {
 /// The session cookie's value.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, token)| *name == COOKIE && is_plausible(token)).map(|(_, token)| token)
+    pairs
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, token)| *name == COOKIE && is_plausible(token))
+        .map(|(_, token)| token)
 }
 
 fn is_plausible(token: &str) -> bool {

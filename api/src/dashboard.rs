@@ -44,11 +44,7 @@ fn respond(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let etag = etag(&file.metadata.sha256_hash());
     let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let fresh = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| matches(value, &etag));
-    let mut response = if fresh {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        Response::new(Body::from(file.data.clone()))
-    };
+    let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { Response::new(Body::from(file.data.clone())) };
     let out = response.headers_mut();
     if !fresh {
         let kind = content_type(path, file.metadata.mimetype());

@@ -287,9 +287,10 @@ async fn unmarked(
     }
     let enrolled = caller.directory.students_of(section, date);
     let open = |student: &PersonId| {
-        board.students.get(student).is_some_and(|entry| {
-            entry.detail.mark.is_none() && matches!(entry.status, Status::Expected | Status::Unknown | Status::Absent)
-        })
+        board
+            .students
+            .get(student)
+            .is_some_and(|entry| entry.detail.mark.is_none() && matches!(entry.status, Status::Expected | Status::Unknown | Status::Absent))
     };
     Ok(enrolled.filter(open).collect())
 }
@@ -318,9 +319,10 @@ async fn durable(state: &ApiState, offset: Offset) -> Result<(), ApiError> {
     let reached = durable.wait_for(|durable| *durable >= offset);
     match tokio::time::timeout(state.config.write_wait_max, reached).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => {
-            Err(ApiError::Unavailable { code: "log_stopped", message: "the server is stopping; the mark is not known to be kept".to_owned() })
-        }
+        Ok(Err(_)) => Err(ApiError::Unavailable {
+            code: "log_stopped",
+            message: "the server is stopping; the mark is not known to be kept".to_owned(),
+        }),
         Err(_) => Err(ApiError::Unavailable {
             code: "not_durable",
             message: "the mark is not on stable storage yet; it may still be kept".to_owned(),

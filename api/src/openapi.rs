@@ -8,9 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::Problem;
-use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, marks, people, schools, sections, session, students, tokens,
-};
+use crate::routes::{accounts, audit, badges, dead_letters, devices, marks, people, schools, sections, session, students, tokens};
 use crate::state::ApiState;
 
 #[derive(OpenApi)]
@@ -53,10 +51,8 @@ pub fn api() -> OpenApiRouter<ApiState> {
 /// The route that serves the document.
 pub fn router(document: &utoipa::openapi::OpenApi) -> Router<ApiState> {
     let text = text(document);
-    Router::new().route(
-        "/api/v1/openapi.json",
-        get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], text.clone()))),
-    )
+    Router::new()
+        .route("/api/v1/openapi.json", get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], text.clone()))))
 }
 
 /// The document as it stands in the repository for the dashboard's types.
@@ -83,7 +79,10 @@ mod tests {
             std::fs::write(path, &document).unwrap();
         }
         let kept = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(kept == document, "the routes have changed: run this test with ROLLCALL_REWRITE=1 and generate the dashboard's types again");
+        assert!(
+            kept == document,
+            "the routes have changed: run this test with ROLLCALL_REWRITE=1 and generate the dashboard's types again"
+        );
     }
 
     #[test]

@@ -116,10 +116,9 @@ impl ApiError {
             Self::Forbidden(_) => "forbidden",
             Self::CrossSite => "cross_site",
             Self::NotFound(_) => "not_found",
-            Self::Conflict { code, .. }
-            | Self::Malformed { code, .. }
-            | Self::TooMany { code, .. }
-            | Self::Unavailable { code, .. } => code,
+            Self::Conflict { code, .. } | Self::Malformed { code, .. } | Self::TooMany { code, .. } | Self::Unavailable { code, .. } => {
+                code
+            }
             Self::Invalid(_) => "invalid",
             Self::Store(_) => "store_unavailable",
             Self::Internal(_) => "internal",

@@ -102,9 +102,10 @@ pub fn shared_sections<'a>(
     date: NaiveDate,
 ) -> impl Iterator<Item = SectionId> + 'a {
     let taught = who.person.and_then(|person| directory.person(person)).map(|person| person.sections.as_slice()).unwrap_or_default();
-    taught.iter().copied().filter(move |section| {
-        who.teaches(directory, *section, date) && directory.students_of(*section, date).any(|id| id == student)
-    })
+    taught
+        .iter()
+        .copied()
+        .filter(move |section| who.teaches(directory, *section, date) && directory.students_of(*section, date).any(|id| id == student))
 }
 
 /// What of a student's day may be shown: a teacher sees the own sections and the day, others all.
@@ -138,9 +139,9 @@ pub fn may_see_devices(who: &Who, school: SchoolId) -> bool {
 /// Badges of the people of these schools: its office.
 pub fn may_manage_badges(who: &Who, directory: &DistrictDirectory, person: PersonId) -> bool {
     who.role == Role::Office
-        && directory.person(person).is_some_and(|entry| {
-            who.school.is_none() || entry.memberships.iter().any(|membership| who.is_office_of(membership.school))
-        })
+        && directory
+            .person(person)
+            .is_some_and(|entry| who.school.is_none() || entry.memberships.iter().any(|membership| who.is_office_of(membership.school)))
 }
 
 /// The audit: IT staff, and an office of the whole district.

@@ -75,7 +75,12 @@ impl Gateway {
     }
 
     /// Checks a device's token. `Err(None)`: too many failures, nothing was looked at.
-    pub(crate) async fn authenticate(&self, address: Option<IpAddr>, device: DeviceId, token: &str) -> Result<DeviceIdentity, Option<AuthError>> {
+    pub(crate) async fn authenticate(
+        &self,
+        address: Option<IpAddr>,
+        device: DeviceId,
+        token: &str,
+    ) -> Result<DeviceIdentity, Option<AuthError>> {
         let count = |reason: &str| self.metrics.auth_failures.with_label_values(&[reason]).inc();
         if !self.throttle.permits(address, device) {
             count("throttled");

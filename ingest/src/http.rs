@@ -34,10 +34,7 @@ const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// The routes. The peer's address is taken from `ConnectInfo<SocketAddr>` where the server provides it.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
-        .route("/ingest/v1", post(ingest).get(ingest_websocket))
-        .route("/mqtt", get(mqtt))
-        .with_state(gateway)
+    Router::new().route("/ingest/v1", post(ingest).get(ingest_websocket)).route("/mqtt", get(mqtt)).with_state(gateway)
 }
 
 fn address(request: &Request<Body>) -> Option<IpAddr> {

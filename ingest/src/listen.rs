@@ -154,9 +154,11 @@ fn device_of(certificate: &CertificateDer<'_>) -> Option<DeviceId> {
 
 /// Reads the PEM files; called again only by a restart.
 fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, GatewayError> {
-    let failed = |path: &Path, error: rustls::pki_types::pem::Error| GatewayError::Certificate { path: path.into(), reason: error.to_string() };
+    let failed =
+        |path: &Path, error: rustls::pki_types::pem::Error| GatewayError::Certificate { path: path.into(), reason: error.to_string() };
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, GatewayError> {
-        let chain = CertificateDer::pem_file_iter(path).and_then(|found| found.collect::<Result<Vec<_>, _>>()).map_err(|e| failed(path, e))?;
+        let chain =
+            CertificateDer::pem_file_iter(path).and_then(|found| found.collect::<Result<Vec<_>, _>>()).map_err(|e| failed(path, e))?;
         if chain.is_empty() {
             return Err(GatewayError::Certificate { path: path.into(), reason: "there is no certificate in it".into() });
         }

@@ -104,7 +104,9 @@ impl Feed {
         let mut ended = Ok(());
         while let Some(message) = next.take() {
             match message {
-                Some(Ok(Message::Text(text))) => taken.push_back(self.decode(text.as_bytes(), Format::Json(Framing::Document), &mut intake)),
+                Some(Ok(Message::Text(text))) => {
+                    taken.push_back(self.decode(text.as_bytes(), Format::Json(Framing::Document), &mut intake))
+                }
                 Some(Ok(Message::Binary(bytes))) => taken.push_back(self.decode(&bytes, Format::ArrowStream, &mut intake)),
                 Some(Ok(Message::Close(_))) | None => ended = Err(None),
                 Some(Ok(_)) => {}

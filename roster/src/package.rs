@@ -66,7 +66,8 @@ impl Package {
             return Ok(Self { place: Place::Folder { path: path.to_owned(), names }, bytes_left });
         }
         let file = File::open(path).map_err(open_error)?;
-        let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| PackageError::NotAZip { path: path.to_owned(), reason: e.to_string() })?;
+        let archive =
+            ZipArchive::new(BufReader::new(file)).map_err(|e| PackageError::NotAZip { path: path.to_owned(), reason: e.to_string() })?;
         let entries = entries(&archive)?;
         Ok(Self { place: Place::Zip { archive: Box::new(archive), entries }, bytes_left })
     }
@@ -140,11 +141,16 @@ fn entries(archive: &ZipArchive<BufReader<File>>) -> Result<HashMap<String, usiz
         Some((first, _)) if first.len() == 2 && files.iter().all(|(parts, _)| parts.len() >= 2 && parts[0] == first[0]) => 1,
         _ => 0,
     };
-    Ok(files.into_iter().filter(|(parts, _)| parts.len() == depth + 1).map(|(mut parts, index)| (parts.swap_remove(depth), index)).collect())
+    Ok(files
+        .into_iter()
+        .filter(|(parts, _)| parts.len() == depth + 1)
+        .map(|(mut parts, index)| (parts.swap_remove(depth), index))
+        .collect())
 }
 
 fn check_name(name: &str) -> Result<(), PackageError> {
-    let outside = name.starts_with('/') || name.contains('\\') || name.contains(':') || name.contains('\0') || name.split('/').any(|p| p == "..");
+    let outside =
+        name.starts_with('/') || name.contains('\\') || name.contains(':') || name.contains('\0') || name.split('/').any(|p| p == "..");
     if outside { Err(PackageError::UnsafeName { name: name.to_owned() }) } else { Ok(()) }
 }
 
@@ -185,12 +191,22 @@ mod tests {
     }
 
     fn text(package: &mut Package, name: &str) -> Option<String> {
-        package.read(name, |r| { let mut s = String::new(); r.read_to_string(&mut s).map(|_| s) }).unwrap()
+        package
+            .read(name, |r| {
+                let mut s = String::new();
+                r.read_to_string(&mut s).map(|_| s)
+            })
+            .unwrap()
     }
 
     #[test]
     fn one_folder_around_the_files_is_looked_through() {
-        let file = zip_of(&[("__MACOSX/x/._orgs.csv", b"?"), ("export 2026/orgs.csv", b"a"), ("export 2026/users.csv", b"b"), ("export 2026/old/users.csv", b"c")]);
+        let file = zip_of(&[
+            ("__MACOSX/x/._orgs.csv", b"?"),
+            ("export 2026/orgs.csv", b"a"),
+            ("export 2026/users.csv", b"b"),
+            ("export 2026/old/users.csv", b"c"),
+        ]);
         let mut package = Package::open(file.path()).unwrap();
         assert_eq!(text(&mut package, "users.csv").as_deref(), Some("b"));
         assert_eq!(text(&mut package, "classes.csv"), None);

@@ -239,7 +239,8 @@ mod tests {
         let mut found = Vec::new();
         loop {
             match records.next(&mut record).unwrap() {
-                Step::Record => found.push(Ok((record.line(), (0..record.len()).map(|i| String::from_utf8_lossy(record.field(i)).into_owned()).collect()))),
+                Step::Record => found
+                    .push(Ok((record.line(), (0..record.len()).map(|i| String::from_utf8_lossy(record.field(i)).into_owned()).collect()))),
                 Step::Fault(fault) => found.push(Err(fault)),
                 Step::End => return found,
             }

@@ -168,7 +168,11 @@ fn scan_reader(
             Step::Record => {
                 rows += 1;
                 if rows > ROWS_MAX {
-                    problems.error(Place::line(file, record.line()), Code::TooManyRows, format!("more than {ROWS_MAX} rows; nothing after this line was read"));
+                    problems.error(
+                        Place::line(file, record.line()),
+                        Code::TooManyRows,
+                        format!("more than {ROWS_MAX} rows; nothing after this line was read"),
+                    );
                     return Ok(());
                 }
                 visit_record(&record, &header, file, columns, problems, visit);
@@ -214,11 +218,19 @@ impl Header {
         let mut seen = HashMap::new();
         for (at, name) in names.iter().enumerate() {
             if let (false, Some(_)) = (name.is_empty(), seen.insert(name.as_str(), at)) {
-                problems.error(Place { file, line, column: name }, Code::DuplicateColumn, format!("column {} stands twice in the header", quoted(name)));
+                problems.error(
+                    Place { file, line, column: name },
+                    Code::DuplicateColumn,
+                    format!("column {} stands twice in the header", quoted(name)),
+                );
             }
             let known = columns.iter().any(|c| c.name == name) || name.starts_with("metadata.") || name.is_empty();
             if !known {
-                problems.warn(Place { file, line, column: name }, Code::UnknownColumn, format!("column {} is not one of this file's; it is not read", quoted(name)));
+                problems.warn(
+                    Place { file, line, column: name },
+                    Code::UnknownColumn,
+                    format!("column {} is not one of this file's; it is not read", quoted(name)),
+                );
             }
         }
         let positions: Vec<Option<usize>> = columns.iter().map(|c| seen.get(c.name).copied()).collect();
@@ -250,7 +262,11 @@ fn visit_record(
     // Spreadsheets write trailing commas; only text beyond the header means that columns are shifted.
     let extra = (width..record.len()).any(|i| !record.field(i).is_empty());
     if record.len() < width || extra {
-        problems.error(Place::line(file, record.line()), Code::WrongFieldCount, format!("{} fields, but the header has {width}", record.len()));
+        problems.error(
+            Place::line(file, record.line()),
+            Code::WrongFieldCount,
+            format!("{} fields, but the header has {width}", record.len()),
+        );
         return;
     }
     let mut sound = true;

@@ -13,7 +13,8 @@ use crate::database::{Database, Use};
 
 /// Returns the exit code: 0, or [`EXIT_REFUSED`] when the files have errors.
 pub async fn oneroster(config: &Config, import: &Oneroster) -> Result<u8> {
-    let zone: chrono_tz::Tz = import.zone.parse().map_err(|_| anyhow::anyhow!("{:?} is no time zone, such as America/Chicago", import.zone))?;
+    let zone: chrono_tz::Tz =
+        import.zone.parse().map_err(|_| anyhow::anyhow!("{:?} is no time zone, such as America/Chicago", import.zone))?;
     let options = LoadOptions { default_zone: Some(zone) };
     let loaded = match rollcall_roster::load(&import.file, import.timetable.as_deref(), &options) {
         Ok(loaded) => loaded,

@@ -85,25 +85,23 @@ type Columns = (Uuid, String, String, Option<Uuid>, Option<Uuid>, bool);
 
 /// Accounts in order of their e-mail address, after one of them.
 pub async fn list(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<AccountRow>, StoreError> {
-    let rows: Vec<Columns> = sqlx::query_as(
-        "select id, email, role, person, school, disabled from rollcall.account where email > $1 order by email limit $2",
-    )
-    .bind(after)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<Columns> =
+        sqlx::query_as("select id, email, role, person, school, disabled from rollcall.account where email > $1 order by email limit $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
     Ok(rows.into_iter().filter_map(row).collect())
 }
 
 /// Disables an account and ends its sessions, or enables it again. `None`: there is no such account.
 pub async fn set_disabled(connection: &mut PgConnection, id: AccountId, disabled: bool) -> Result<Option<AccountRow>, StoreError> {
-    let found: Option<Columns> = sqlx::query_as(
-        "update rollcall.account set disabled = $2 where id = $1 returning id, email, role, person, school, disabled",
-    )
-    .bind(id.0)
-    .bind(disabled)
-    .fetch_optional(&mut *connection)
-    .await?;
+    let found: Option<Columns> =
+        sqlx::query_as("update rollcall.account set disabled = $2 where id = $1 returning id, email, role, person, school, disabled")
+            .bind(id.0)
+            .bind(disabled)
+            .fetch_optional(&mut *connection)
+            .await?;
     if disabled {
         sqlx::query("delete from rollcall.session where account = $1").bind(id.0).execute(connection).await?;
     }

@@ -205,21 +205,20 @@ pub async fn issue_badges_for_school(tenant: &mut Tenant, school: SchoolId) -> R
     issue(tenant, people).await
 }
 
-async fn issue(
-    tenant: &mut Tenant,
-    people: Vec<(PersonId, Option<String>)>,
-) -> Result<Vec<IssuedBadge>, StoreError> {
+async fn issue(tenant: &mut Tenant, people: Vec<(PersonId, Option<String>)>) -> Result<Vec<IssuedBadge>, StoreError> {
     let issued: Vec<IssuedBadge> = people
         .into_iter()
         .map(|(person, source_id)| IssuedBadge { badge: secret::generate(BADGE_PREFIX), id: BadgeId::random(), person, source_id })
         .collect();
-    sqlx::query("insert into rollcall.badge (district, id, person, token_hash) select $1, * from unnest($2::uuid[], $3::uuid[], $4::bytea[])")
-        .bind(tenant.district().0)
-        .bind(issued.iter().map(|badge| badge.id.0).collect::<Vec<_>>())
-        .bind(issued.iter().map(|badge| badge.person.0).collect::<Vec<_>>())
-        .bind(issued.iter().map(|badge| secret::hash(&badge.badge).to_vec()).collect::<Vec<_>>())
-        .execute(&mut **tenant)
-        .await?;
+    sqlx::query(
+        "insert into rollcall.badge (district, id, person, token_hash) select $1, * from unnest($2::uuid[], $3::uuid[], $4::bytea[])",
+    )
+    .bind(tenant.district().0)
+    .bind(issued.iter().map(|badge| badge.id.0).collect::<Vec<_>>())
+    .bind(issued.iter().map(|badge| badge.person.0).collect::<Vec<_>>())
+    .bind(issued.iter().map(|badge| secret::hash(&badge.badge).to_vec()).collect::<Vec<_>>())
+    .execute(&mut **tenant)
+    .await?;
     for badge in &issued {
         audit(tenant, "badge.issue", &badge.person.to_string()).await?;
     }
@@ -245,16 +244,18 @@ pub async fn add_account(tenant: &mut Tenant, account: &NewAccount) -> Result<Ac
     }
     check_person(tenant, account).await?;
     let id = AccountId::random();
-    sqlx::query("insert into rollcall.account (district, id, email, password_hash, role, person, school) values ($1, $2, $3, $4, $5, $6, $7)")
-        .bind(tenant.district().0)
-        .bind(id.0)
-        .bind(&email)
-        .bind(&account.password_hash)
-        .bind(&account.role)
-        .bind(account.person.map(|id| id.0))
-        .bind(account.school.map(|id| id.0))
-        .execute(&mut **tenant)
-        .await?;
+    sqlx::query(
+        "insert into rollcall.account (district, id, email, password_hash, role, person, school) values ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(tenant.district().0)
+    .bind(id.0)
+    .bind(&email)
+    .bind(&account.password_hash)
+    .bind(&account.role)
+    .bind(account.person.map(|id| id.0))
+    .bind(account.school.map(|id| id.0))
+    .execute(&mut **tenant)
+    .await?;
     audit(tenant, "account.add", &id.to_string()).await?;
     Ok(id)
 }
@@ -270,7 +271,9 @@ async fn check_person(tenant: &mut Tenant, account: &NewAccount) -> Result<(), S
         (needed, Some(person)) => {
             let (_, kind) = find_person(tenant, &person.to_string()).await?;
             match needed {
-                Some(needed) if needed != kind => Err(StoreError::Invalid(format!("that person is {kind}; a {} account needs {needed}", account.role))),
+                Some(needed) if needed != kind => {
+                    Err(StoreError::Invalid(format!("that person is {kind}; a {} account needs {needed}", account.role)))
+                }
                 _ => Ok(()),
             }
         }

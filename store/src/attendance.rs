@@ -55,8 +55,10 @@ impl Store {
     /// A day's evidence, marks and last conclusions. `span` is the date from midnight to midnight in the school's zone.
     pub async fn load_cut(&self, district: DistrictId, school: SchoolId, date: NaiveDate, span: Span) -> Result<DayCut, StoreError> {
         let mut tenant = self.snapshot(district).await?;
-        let next: Option<i64> =
-            sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1").bind(SINK).fetch_optional(&mut *tenant).await?;
+        let next: Option<i64> = sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1")
+            .bind(SINK)
+            .fetch_optional(&mut *tenant)
+            .await?;
         let scans = sqlx::query(
             "select person, device, seq, ts, received, dir, offline, log_offset from rollcall.scan
              where school = $1 and ts >= $2 and ts < $3",
@@ -206,7 +208,8 @@ impl Reading {
 
     fn scan(&self, row: &PgRow) -> Result<ScanEvidence, StoreError> {
         let code: i16 = row.try_get("dir")?;
-        let direction = u8::try_from(code).ok().and_then(Direction::from_code).ok_or_else(|| self.unknown("the direction of a scan", code))?;
+        let direction =
+            u8::try_from(code).ok().and_then(Direction::from_code).ok_or_else(|| self.unknown("the direction of a scan", code))?;
         Ok(ScanEvidence {
             student: PersonId(row.try_get("person")?),
             device: DeviceId(row.try_get("device")?),

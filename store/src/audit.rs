@@ -29,13 +29,15 @@ pub async fn record(
     subject: Option<&str>,
     detail: Value,
 ) -> Result<(), StoreError> {
-    sqlx::query("insert into rollcall.audit (district, account, action, subject, detail) values ($1, rollcall.current_caller(), $2, $3, $4)")
-        .bind(district.0)
-        .bind(action)
-        .bind(subject)
-        .bind(detail)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "insert into rollcall.audit (district, account, action, subject, detail) values ($1, rollcall.current_caller(), $2, $3, $4)",
+    )
+    .bind(district.0)
+    .bind(action)
+    .bind(subject)
+    .bind(detail)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -206,11 +206,7 @@ async fn engine_of(connection: &mut PgConnection) -> Result<Engine, StoreError> 
 }
 
 /// Says for the rest of the transaction which district it is about and for whom. May be said again for another.
-pub(crate) async fn set_tenant(
-    connection: &mut PgConnection,
-    district: DistrictId,
-    caller: Option<AccountId>,
-) -> Result<(), StoreError> {
+pub(crate) async fn set_tenant(connection: &mut PgConnection, district: DistrictId, caller: Option<AccountId>) -> Result<(), StoreError> {
     sqlx::query("select set_config('rollcall.district', $1, true), set_config('rollcall.caller', $2, true)")
         .bind(district.to_string())
         .bind(caller.map(|caller| caller.to_string()).unwrap_or_default())

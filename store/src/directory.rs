@@ -255,9 +255,12 @@ impl DistrictDirectory {
     /// Students who are members of a school on a date.
     pub fn students_in(&self, school: SchoolId, date: NaiveDate) -> impl Iterator<Item = &PersonEntry> + '_ {
         self.roster.people.values().filter(move |person| {
-            person.kind == PersonKind::Student && person.active && person.memberships.iter().any(|membership| {
-                membership.school == school && holds_on(membership.starts, membership.ends, date)
-            })
+            person.kind == PersonKind::Student
+                && person.active
+                && person
+                    .memberships
+                    .iter()
+                    .any(|membership| membership.school == school && holds_on(membership.starts, membership.ends, date))
         })
     }
 

@@ -82,13 +82,7 @@ pub async fn reserve(
 }
 
 /// Keeps the answer of a reserved key.
-pub async fn finish(
-    connection: &mut PgConnection,
-    account: AccountId,
-    key: &str,
-    status: u16,
-    response: &[u8],
-) -> Result<(), StoreError> {
+pub async fn finish(connection: &mut PgConnection, account: AccountId, key: &str, status: u16, response: &[u8]) -> Result<(), StoreError> {
     sqlx::query("update rollcall.idempotency set status = $3, response = $4 where account = $1 and key = $2")
         .bind(account.0)
         .bind(key)

@@ -52,8 +52,9 @@ async fn migrate_locked(connection: &mut PgConnection, config: &DatabaseConfig) 
 
 /// Creates the extension where that is possible. The community licence is needed for the columnstore and the policies.
 async fn offer_timescale(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let available: bool =
-        sqlx::query_scalar("select exists (select from pg_available_extensions where name = 'timescaledb')").fetch_one(&mut *connection).await?;
+    let available: bool = sqlx::query_scalar("select exists (select from pg_available_extensions where name = 'timescaledb')")
+        .fetch_one(&mut *connection)
+        .await?;
     if !available {
         return Ok(());
     }

@@ -44,8 +44,7 @@ pub struct Session {
     pub expires: UtcMillis,
 }
 
-type Columns =
-    (Uuid, Uuid, String, String, String, Option<Uuid>, Option<Uuid>, DateTime<Utc>, DateTime<Utc>, DateTime<Utc>);
+type Columns = (Uuid, Uuid, String, String, String, Option<Uuid>, Option<Uuid>, DateTime<Utc>, DateTime<Utc>, DateTime<Utc>);
 
 /// The session of a token; `None` when there is none, it has expired, or its account is disabled.
 pub async fn by_token(store: &Store, token_hash: &SecretHash) -> Result<Option<Session>, StoreError> {
@@ -81,7 +80,10 @@ pub async fn create(
     kind: SessionKind,
     expires: UtcMillis,
 ) -> Result<(), StoreError> {
-    sqlx::query("delete from rollcall.session where account = $1 and expires_at <= now()").bind(account.0).execute(&mut *connection).await?;
+    sqlx::query("delete from rollcall.session where account = $1 and expires_at <= now()")
+        .bind(account.0)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("insert into rollcall.session (district, token_hash, account, kind, expires_at) values ($1, $2, $3, $4, $5)")
         .bind(district.0)
         .bind(token_hash.as_slice())

@@ -205,6 +205,7 @@ async fn open_offset(connection: &mut PgConnection) -> Result<Offset, StoreError
         .bind(READER)
         .execute(&mut *connection)
         .await?;
-    let next: i64 = sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1").bind(READER).fetch_one(connection).await?;
+    let next: i64 =
+        sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1").bind(READER).fetch_one(connection).await?;
     Ok(Offset(next.cast_unsigned()))
 }

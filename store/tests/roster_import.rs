@@ -13,7 +13,18 @@ use rollcall_store::vault::Vault;
 use rollcall_store::{DatabaseConfig, Store};
 
 const TABLES: [&str; 12] = [
-    "district", "school", "period", "bell_schedule", "bell", "calendar_day", "person", "membership", "section", "meeting", "enrolment", "guardian",
+    "district",
+    "school",
+    "period",
+    "bell_schedule",
+    "bell",
+    "calendar_day",
+    "person",
+    "membership",
+    "section",
+    "meeting",
+    "enrolment",
+    "guardian",
 ];
 
 struct Database {
@@ -42,7 +53,9 @@ impl Database {
         let mut tenant = self.store.tenant(district).await.unwrap();
         let mut all = Vec::new();
         for table in TABLES {
-            let sql = sqlx::AssertSqlSafe(format!("select '{table} ' || t.xmin::text || ' ' || t::text from rollcall.{table} t order by t::text"));
+            let sql = sqlx::AssertSqlSafe(format!(
+                "select '{table} ' || t.xmin::text || ' ' || t::text from rollcall.{table} t order by t::text"
+            ));
             let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *tenant).await.unwrap();
             assert!(!rows.is_empty(), "{table}");
             all.extend(rows);

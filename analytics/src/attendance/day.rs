@@ -173,8 +173,7 @@ impl Day {
     pub fn mark_dirty_by_coverage(&mut self) {
         let rests = |window: &WindowState| {
             window.concluded.is_some_and(|concluded| {
-                concluded.mark.is_some()
-                    || matches!(concluded.status, Status::Absent | Status::Unknown | Status::EarlyDeparture)
+                concluded.mark.is_some() || matches!(concluded.status, Status::Absent | Status::Unknown | Status::EarlyDeparture)
             })
         };
         let people = self.people.iter().filter(|(_, person)| person.windows.iter().any(rests));

@@ -83,8 +83,7 @@ impl Engine {
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (applied, applied_seen) = watch::channel(Offset(0));
         let (ready, ready_seen) = watch::channel(false);
-        let handle =
-            EngineHandle { hub: deps.hub.clone(), applied: applied_seen, ready: ready_seen, questions: ask };
+        let handle = EngineHandle { hub: deps.hub.clone(), applied: applied_seen, ready: ready_seen, questions: ask };
         (Self { deps, metrics, applied, ready, questions }, handle)
     }
 
@@ -289,9 +288,8 @@ impl Turns {
         let days: Vec<_> = self.live.days.values().map(|day| (day.key, day.plan.clone())).collect();
         self.jobs.spawn(async move {
             let planning = tokio::task::spawn_blocking(move || {
-                let differing = |(key, old): (DayKey, Arc<DayPlan>)| {
-                    view.plan(key).filter(|plan| *plan != *old).map(|plan| (key, Arc::new(plan)))
-                };
+                let differing =
+                    |(key, old): (DayKey, Arc<DayPlan>)| view.plan(key).filter(|plan| *plan != *old).map(|plan| (key, Arc::new(plan)));
                 let plans = days.into_iter().filter_map(differing).collect();
                 Job::Plans { view, plans }
             });

@@ -53,10 +53,20 @@ pub struct WindowToday {
 }
 
 pub(super) enum Question {
-    StudentToday { district: DistrictId, student: PersonId, reply: oneshot::Sender<Option<StudentToday>> },
-    Building { district: DistrictId, school: SchoolId, reply: oneshot::Sender<Option<Vec<Inside>>> },
+    StudentToday {
+        district: DistrictId,
+        student: PersonId,
+        reply: oneshot::Sender<Option<StudentToday>>,
+    },
+    Building {
+        district: DistrictId,
+        school: SchoolId,
+        reply: oneshot::Sender<Option<Vec<Inside>>>,
+    },
     /// Answered after the clock was read and everything due was published.
-    Now { reply: oneshot::Sender<()> },
+    Now {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// The running engine as the API sees it. Answers are as of the newest applied event; all methods end with "nothing"

@@ -31,8 +31,8 @@ mod writer;
 pub use engine::{Engine, EngineDeps, EngineError, READER};
 pub use handle::{EngineHandle, Inside, StudentToday, WindowToday};
 pub use seam::{
-    AttendanceStore, BoxFuture, Cut, DayKey, DayPlan, DeviceInfo, DirectorySource, DirectoryView, LastStatus,
-    PlannedMeeting, SchoolInfo, SeamError, SectionInfo, Transition,
+    AttendanceStore, BoxFuture, Cut, DayKey, DayPlan, DeviceInfo, DirectorySource, DirectoryView, LastStatus, PlannedMeeting, SchoolInfo,
+    SeamError, SectionInfo, Transition,
 };
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use chrono::NaiveDate;
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
 use rollcall_model::schedule::{self, Span};
-use rollcall_stream::heartbeat::HeartbeatRow;
 use rollcall_store::attendance::StatusRow;
 use rollcall_store::directory::{Directory, DirectoryCache, DistrictDirectory, Membership, PersonKind, SchoolEntry};
 use rollcall_store::{Store, StoreError, admin};
+use rollcall_stream::heartbeat::HeartbeatRow;
 use tokio::sync::watch;
 
 use super::seam::{
@@ -49,9 +49,7 @@ impl View {
     fn students_in(&self, school: SchoolId, date: NaiveDate) -> impl Iterator<Item = PersonId> + '_ {
         let by_school = self.students.get_or_init(|| members(&self.directory));
         let members = by_school.get(&school).map_or(&[][..], Vec::as_slice);
-        let holds = move |member: &&Member| {
-            member.starts.is_none_or(|starts| starts <= date) && member.ends.is_none_or(|ends| date < ends)
-        };
+        let holds = move |member: &&Member| member.starts.is_none_or(|starts| starts <= date) && member.ends.is_none_or(|ends| date < ends);
         members.iter().filter(holds).map(|member| member.student)
     }
 }

@@ -47,12 +47,7 @@ impl Changes {
         self
     }
 
-    pub fn set<T: Serialize + Send + Sync + 'static>(
-        &mut self,
-        collection: &'static str,
-        key: impl Into<Arc<str>>,
-        data: T,
-    ) -> &mut Self {
+    pub fn set<T: Serialize + Send + Sync + 'static>(&mut self, collection: &'static str, key: impl Into<Arc<str>>, data: T) -> &mut Self {
         self.put(collection, key.into(), Some(Value::new(data)))
     }
 
@@ -89,11 +84,7 @@ impl Changes {
 }
 
 /// Writes `{"key": value, ...}`.
-fn object<K: AsRef<str>, V>(
-    entries: impl Iterator<Item = (K, V)>,
-    out: &mut Vec<u8>,
-    mut value: impl FnMut(V, &mut Vec<u8>),
-) {
+fn object<K: AsRef<str>, V>(entries: impl Iterator<Item = (K, V)>, out: &mut Vec<u8>, mut value: impl FnMut(V, &mut Vec<u8>)) {
     out.push(b'{');
     for (index, (key, data)) in entries.enumerate() {
         if index > 0 {

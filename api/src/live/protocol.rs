@@ -12,8 +12,14 @@ use crate::problem::ApiError;
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
     /// Follow a topic under an id of the client's choice. With `since` inside the kept history the missing deltas come.
-    Subscribe { id: u64, topic: String, since: Option<u64> },
-    Unsubscribe { id: u64 },
+    Subscribe {
+        id: u64,
+        topic: String,
+        since: Option<u64>,
+    },
+    Unsubscribe {
+        id: u64,
+    },
     Ping,
 }
 
@@ -81,10 +87,7 @@ mod tests {
             op(r#"{"op": "subscribe", "id": 1, "topic": "section/x/attendance", "since": 41}"#),
             Some(Op::Subscribe { id: 1, topic: topic.clone(), since: Some(41) })
         );
-        assert_eq!(
-            op(r#"{"op":"subscribe","id":1,"topic":"section/x/attendance"}"#),
-            Some(Op::Subscribe { id: 1, topic, since: None })
-        );
+        assert_eq!(op(r#"{"op":"subscribe","id":1,"topic":"section/x/attendance"}"#), Some(Op::Subscribe { id: 1, topic, since: None }));
         assert_eq!(op(r#"{"op": "unsubscribe", "id": 1}"#), Some(Op::Unsubscribe { id: 1 }));
         assert_eq!(op(r#"{"op": "ping"}"#), Some(Op::Ping));
         for wrong in ["", "{}", "[]", r#"{"op":"drop"}"#, r#"{"op":"subscribe","id":-1,"topic":"x"}"#] {

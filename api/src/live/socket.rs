@@ -281,11 +281,8 @@ impl Connection {
         if matches!(change, Change::Ended) {
             return Err(End::SessionEnded);
         }
-        let refused: Vec<(u64, ApiError)> = self
-            .followed
-            .iter()
-            .filter_map(|(id, followed)| self.access.check(followed.topic).err().map(|error| (*id, error)))
-            .collect();
+        let refused: Vec<(u64, ApiError)> =
+            self.followed.iter().filter_map(|(id, followed)| self.access.check(followed.topic).err().map(|error| (*id, error))).collect();
         for (id, error) in refused {
             self.forget(id);
             self.say(protocol::refused(Some(id), &error)).await?;

@@ -209,11 +209,7 @@ async fn audit_mark(
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`already_superseded`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn undo(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Id(id): Id<MarkId>,
-) -> Result<(StatusCode, Json<MarkInfo>), ApiError> {
+pub async fn undo(State(state): State<ApiState>, caller: Caller, Id(id): Id<MarkId>) -> Result<(StatusCode, Json<MarkInfo>), ApiError> {
     require(matches!(caller.who.role, Role::Teacher | Role::Office), "this account may not mark")?;
     let mut tenant = caller.tenant(&state).await?;
     let known = match state.recent.find(caller.district, |mark| mark.id == id) {
@@ -227,7 +223,10 @@ pub async fn undo(
         || marks::is_superseded(&mut tenant, &known).await?;
     drop(tenant);
     if superseded {
-        return Err(ApiError::Conflict { code: "already_superseded", message: "this mark has been undone or corrected already".to_owned() });
+        return Err(ApiError::Conflict {
+            code: "already_superseded",
+            message: "this mark has been undone or corrected already".to_owned(),
+        });
     }
     let cleared = Mark {
         id: MarkId::random(),

@@ -46,7 +46,8 @@ fn info(caller: &Caller, school: &SchoolEntry) -> SchoolInfo {
     (status = 401, body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn list(caller: Caller, Params(query): Params<PageQuery>) -> Result<Json<Page<SchoolInfo>>, ApiError> {
-    let known = caller.directory.roster.schools.values().filter(|school| rights::may_know_school(&caller.who, &caller.directory, school.id));
+    let known =
+        caller.directory.roster.schools.values().filter(|school| rights::may_know_school(&caller.who, &caller.directory, school.id));
     let rows = known.map(|school| (page::title_key(&school.name, school.id), info(&caller, school))).collect();
     let (items, next) = page::of_memory(rows, &query)?;
     Ok(Json(Page { items, next }))

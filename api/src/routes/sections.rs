@@ -103,12 +103,7 @@ async fn infos(state: &ApiState, caller: &Caller, sections: Vec<&SectionEntry>) 
 }
 
 /// One page of the sections that the caller may see today, of one school or of all.
-pub async fn page(
-    state: &ApiState,
-    caller: &Caller,
-    school: Option<SchoolId>,
-    query: &PageQuery,
-) -> Result<Page<SectionInfo>, ApiError> {
+pub async fn page(state: &ApiState, caller: &Caller, school: Option<SchoolId>, query: &PageQuery) -> Result<Page<SectionInfo>, ApiError> {
     let visible = caller.directory.roster.sections.values().filter(|section| {
         let date = caller.today_in(section.school);
         school.is_none_or(|school| school == section.school)
@@ -160,11 +155,7 @@ pub async fn get(State(state): State<ApiState>, caller: Caller, Id(id): Id<Secti
     (status = 403, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn students(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Id(id): Id<SectionId>,
-) -> Result<Json<Page<StudentName>>, ApiError> {
+pub async fn students(State(state): State<ApiState>, caller: Caller, Id(id): Id<SectionId>) -> Result<Json<Page<StudentName>>, ApiError> {
     let section = visible(&caller, id)?;
     let date = caller.today_in(section.school);
     let students: Vec<PersonId> = caller.directory.students_of(id, date).collect();

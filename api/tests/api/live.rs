@@ -133,10 +133,9 @@ async fn topics_are_for_those_the_protocol_names() {
             page.subscribe(99, topic, None).await;
             assert_eq!(page.next().await.unwrap()["code"], "not_found", "{topic} as {who:?}");
         }
-        for (wrong, code) in [
-            (json!({"op": "subscribe", "id": 99, "topic": "nothing/at/all"}), "unknown_topic"),
-            (json!({"op": "dance"}), "malformed"),
-        ] {
+        for (wrong, code) in
+            [(json!({"op": "subscribe", "id": 99, "topic": "nothing/at/all"}), "unknown_topic"), (json!({"op": "dance"}), "malformed")]
+        {
             page.say(wrong).await;
             assert_eq!(page.next().await.unwrap()["code"], code);
         }
@@ -162,7 +161,11 @@ async fn a_revoked_right_ends_the_subscription_and_a_sign_out_the_connection() {
     ))
     .await;
     let ended = page.next().await.unwrap();
-    assert_eq!((ended["op"].as_str(), ended["id"].as_u64(), ended["code"].as_str()), (Some("error"), Some(1), Some("forbidden")), "{ended}");
+    assert_eq!(
+        (ended["op"].as_str(), ended["id"].as_u64(), ended["code"].as_str()),
+        (Some("error"), Some(1), Some("forbidden")),
+        "{ended}"
+    );
     mark(&town, "tardy").await;
     page.say(json!({"op": "ping"})).await;
     assert_eq!(page.next().await.unwrap(), json!({"op": "pong"}), "nothing of the section came in between");
@@ -179,11 +182,8 @@ async fn a_revoked_right_ends_the_subscription_and_a_sign_out_the_connection() {
 
 #[tokio::test]
 async fn a_slow_reader_is_disconnected_and_costs_no_memory() {
-    let config = ApiConfig {
-        live_write_timeout: Duration::from_millis(300),
-        session_idle: Duration::from_secs(48 * 3600),
-        ..ApiConfig::default()
-    };
+    let config =
+        ApiConfig { live_write_timeout: Duration::from_millis(300), session_idle: Duration::from_secs(48 * 3600), ..ApiConfig::default() };
     let town = Town::with(config).await;
     let address = serve(&town).await;
     let topic = format!("section/{}/attendance", town.own.section);

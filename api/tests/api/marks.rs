@@ -92,11 +92,31 @@ async fn what_cannot_be_marked_is_told_by_field() {
         (As::Teacher, json!({"section": section}), "marks", "required"),
         (As::Teacher, json!({"section": section, "marks": []}), "marks", "out_of_range"),
         (As::Teacher, json!({"section": section, "marks": mark, "whole_class": "present"}), "marks", "required"),
-        (As::Teacher, json!({"section": section, "marks": [{"student": town.other_student, "status": "present"}]}), "marks[0].student", "unknown"),
+        (
+            As::Teacher,
+            json!({"section": section, "marks": [{"student": town.other_student, "status": "present"}]}),
+            "marks[0].student",
+            "unknown",
+        ),
         (As::Teacher, json!({"section": section, "marks": [mark[0], mark[0]]}), "marks[1].student", "repeated"),
-        (As::Teacher, json!({"section": section, "marks": [{"student": student, "status": "present", "reason": "x".repeat(201)}]}), "marks[0].reason", "not_a_line"),
-        (As::Teacher, json!({"section": section, "marks": [{"student": student, "status": "present", "at": "2026-01-01T00:00:00Z"}]}), "marks[0].at", "not_allowed"),
-        (As::Teacher, json!({"section": section, "marks": [{"student": student, "status": "tardy", "at": "2026-01-01T00:00:00Z"}]}), "marks[0].at", "other_date"),
+        (
+            As::Teacher,
+            json!({"section": section, "marks": [{"student": student, "status": "present", "reason": "x".repeat(201)}]}),
+            "marks[0].reason",
+            "not_a_line",
+        ),
+        (
+            As::Teacher,
+            json!({"section": section, "marks": [{"student": student, "status": "present", "at": "2026-01-01T00:00:00Z"}]}),
+            "marks[0].at",
+            "not_allowed",
+        ),
+        (
+            As::Teacher,
+            json!({"section": section, "marks": [{"student": student, "status": "tardy", "at": "2026-01-01T00:00:00Z"}]}),
+            "marks[0].at",
+            "other_date",
+        ),
         (As::Teacher, json!({"section": section, "period": uuid::Uuid::nil(), "marks": mark}), "period", "does_not_meet"),
         (As::Teacher, json!({"section": section, "period": town.own.period, "date": tomorrow, "marks": mark}), "date", "in_future"),
         (As::Teacher, json!({"section": section, "period": town.own.period, "date": long_ago, "marks": mark}), "date", "too_old"),
@@ -105,7 +125,11 @@ async fn what_cannot_be_marked_is_told_by_field() {
     for (who, body, field, code) in cases {
         let answer = town.post(who, "/api/v1/marks", body.clone()).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}: {}", answer.body);
-        assert_eq!((answer.body["errors"][0]["field"].as_str(), answer.body["errors"][0]["code"].as_str()), (Some(field), Some(code)), "{body}");
+        assert_eq!(
+            (answer.body["errors"][0]["field"].as_str(), answer.body["errors"][0]["code"].as_str()),
+            (Some(field), Some(code)),
+            "{body}"
+        );
     }
     let day = json!({"marks": [{"student": student, "status": "absent_excused"}]});
     assert_eq!(town.post(As::Teacher, "/api/v1/marks", day.clone()).await.status, StatusCode::FORBIDDEN, "the office marks days");
@@ -130,7 +154,8 @@ async fn the_same_write_sent_again_counts_once() {
     other["marks"][0]["status"] = "tardy".into();
     let reused = send(other).await;
     assert_eq!((reused.status, reused.body["code"].as_str()), (StatusCode::CONFLICT, Some("idempotency_key_reused")));
-    let office = town.send(Method::POST, "/api/v1/marks", Some(&town.cookies[&As::Office]), Some(body), &[("idempotency-key", "k-1")]).await;
+    let office =
+        town.send(Method::POST, "/api/v1/marks", Some(&town.cookies[&As::Office]), Some(body), &[("idempotency-key", "k-1")]).await;
     assert_ne!(office.body["items"][0]["id"], one.body["items"][0]["id"], "a key belongs to its account");
     let marks = town.get(As::Office, &format!("/api/v1/marks?student={}", town.own.student)).await.body;
     assert_eq!(marks["items"].as_array().unwrap().len(), 2);
@@ -138,7 +163,8 @@ async fn the_same_write_sent_again_counts_once() {
 
 #[tokio::test]
 async fn nothing_is_answered_before_it_is_durable() {
-    let config = ApiConfig { write_wait_max: Duration::from_millis(200), session_idle: Duration::from_secs(48 * 3600), ..ApiConfig::default() };
+    let config =
+        ApiConfig { write_wait_max: Duration::from_millis(200), session_idle: Duration::from_secs(48 * 3600), ..ApiConfig::default() };
     let town = Town::with(config).await;
     let body = json!({"section": town.own.section, "marks": [{"student": town.own.student, "status": "present"}]});
     town.log.hold();

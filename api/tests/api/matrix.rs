@@ -60,15 +60,21 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/students/{id=student}/days/{date}", STUDENT),
         get("/api/v1/people?school={school}", OFFICE),
         get("/api/v1/me/students", [401, 403, 403, 403, 403, 200, 403]),
-        change(Method::POST, "/api/v1/marks", |ids| {
-            Some(json!({"section": ids.section, "marks": [{"student": ids.student, "status": "present"}]}))
-        }, STAFF_WRITE),
+        change(
+            Method::POST,
+            "/api/v1/marks",
+            |ids| Some(json!({"section": ids.section, "marks": [{"student": ids.student, "status": "present"}]})),
+            STAFF_WRITE,
+        ),
         get("/api/v1/marks?section={section}", STAFF),
         change(Method::POST, "/api/v1/marks/{id=mark}/undo", none, STAFF_WRITE),
         get("/api/v1/devices?school={school}", [401, 403, 200, 200, 403, 403, 200]),
-        change(Method::POST, "/api/v1/devices", |ids| {
-            Some(json!({"school": ids.school, "kind": "gate", "name": "Another gate"}))
-        }, [401, 403, 403, 403, 403, 403, 201]),
+        change(
+            Method::POST,
+            "/api/v1/devices",
+            |ids| Some(json!({"school": ids.school, "kind": "gate", "name": "Another gate"})),
+            [401, 403, 403, 403, 403, 403, 201],
+        ),
         change(Method::PATCH, "/api/v1/devices/{id=device}", |_| Some(json!({"name": "Main gate"})), IT),
         get("/api/v1/badges?person={student}", OFFICE),
         change(Method::POST, "/api/v1/badges", |ids| Some(json!({"person": ids.student})), [401, 403, 201, 201, 403, 403, 403]),

@@ -14,7 +14,10 @@ async fn a_session_begins_slides_and_ends() {
     assert_eq!(who["district"]["name"], "Here");
 
     let cookie = town.sign_in("Teacher@Here.Example").await;
-    let info = |cookie: String| async { let cookie = cookie; town.send(Method::GET, "/api/v1/session", Some(&cookie), None, &[]).await };
+    let info = |cookie: String| async {
+        let cookie = cookie;
+        town.send(Method::GET, "/api/v1/session", Some(&cookie), None, &[]).await
+    };
     let first = info(cookie.clone()).await.body["expires"].as_str().unwrap().to_owned();
     town.clock.set(rollcall_model::time::UtcMillis(town.clock.now().0 + 26 * 3600 * 1000));
     info(cookie.clone()).await;

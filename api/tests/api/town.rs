@@ -26,9 +26,9 @@ use rollcall_store::password::Passwords;
 use rollcall_store::sink::Sink;
 use rollcall_store::vault::Vault;
 use rollcall_store::{DatabaseConfig, Store};
+use rollcall_stream::Log;
 use rollcall_stream::memory::MemoryLog;
 use rollcall_stream::scan::{self, ScanRow};
-use rollcall_stream::Log;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -272,13 +272,7 @@ impl Town {
             offline: false,
             offset: Default::default(),
         };
-        let row = ScanRow {
-            district: self.own.district,
-            school: self.own.school,
-            evidence,
-            badge: self.own.badge,
-            method: Read::Qr,
-        };
+        let row = ScanRow { district: self.own.district, school: self.own.school, evidence, badge: self.own.badge, method: Read::Qr };
         let offset = self.log.append(vec![scan::encode(&[row])]).unwrap();
         assert!(self.engine.wait_applied(offset, PATIENCE).await);
     }
@@ -356,15 +350,5 @@ async fn settle(store: &Store, cache: &DirectoryCache, id: DistrictId, hash: &st
     let (device, _) = admin::add_device(&mut tenant, &gate).await.unwrap();
     let badge = admin::issue_badge(&mut tenant, student).await.unwrap();
     tenant.commit().await.unwrap();
-    Ids {
-        district: id,
-        school,
-        section,
-        period,
-        teacher,
-        student,
-        device,
-        badge: badge.id,
-        spare: spare.unwrap(),
-    }
+    Ids { district: id, school, section, period, teacher, student, device, badge: badge.id, spare: spare.unwrap() }
 }

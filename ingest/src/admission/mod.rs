@@ -238,9 +238,8 @@ fn bury(event: &Taken, batch: &EventBatch, row: usize, now: i64, dead: &mut Dead
     let message = format!("seq {} lies below what is remembered of this device", event.seq);
     let code = Code::SeqBelowWindow;
     let refusal = Refusal { device: event.device, seq: Some(event.seq), code, message };
-    let id = |column: usize| -> [u8; 16] {
-        batch.rows.column(column).as_fixed_size_binary().value(row).try_into().expect("ids have 16 bytes")
-    };
+    let id =
+        |column: usize| -> [u8; 16] { batch.rows.column(column).as_fixed_size_binary().value(row).try_into().expect("ids have 16 bytes") };
     let (district, school) = (DistrictId::from_bytes(id(schema::DISTRICT)), SchoolId::from_bytes(id(schema::SCHOOL)));
     let who = DeviceIdentity::new(event.device, district, school, rollcall_model::event::DeviceKind::Gate);
     let payload = (row..row + event.rows as usize).map(|row| row_text(batch, row)).collect::<Vec<_>>().join("\n");

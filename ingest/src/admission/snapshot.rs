@@ -79,9 +79,7 @@ fn decode(bytes: &[u8]) -> Option<(State, Offset)> {
         let device = DeviceId::from_bytes(input.take()?);
         let floor = input.u64()?;
         let count = u32::from_le_bytes(input.take()?);
-        let run = |input: &mut Input<'_>| {
-            Some(Run { first: input.u64()?, last: input.u64()?, ts_max: i64::from_le_bytes(input.take()?) })
-        };
+        let run = |input: &mut Input<'_>| Some(Run { first: input.u64()?, last: input.u64()?, ts_max: i64::from_le_bytes(input.take()?) });
         let runs = (0..count).map(|_| run(&mut input)).collect::<Option<Vec<_>>>()?;
         state.seen.insert(device, Runs::restore(floor, runs));
     }

@@ -11,8 +11,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, LargeStringArray, MapArray, StringArray,
-    StringViewArray, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, LargeStringArray, MapArray, StringArray, StringViewArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use arrow::ipc::reader::StreamReader;
@@ -20,10 +19,10 @@ use arrow::record_batch::RecordBatch;
 use rollcall_model::event::Kind;
 use rollcall_model::limits;
 
-use super::{Outcome, arrow_frames};
 use super::event::{RawEvent, Speaker};
 use super::intake::Intake;
 use super::refusal::{Code, Fault, Refusal};
+use super::{Outcome, arrow_frames};
 
 /// The continuation mark that every message of a stream begins with; no JSON text does.
 pub fn looks_like(payload: &[u8]) -> bool {
@@ -35,13 +34,7 @@ fn invalid(message: impl Into<String>) -> Fault {
 }
 
 /// Decodes a stream. `Err` refuses the whole payload.
-pub fn decode(
-    payload: &[u8],
-    topic: &str,
-    speaker: &mut Speaker<'_>,
-    intake: &mut Intake,
-    outcome: &mut Outcome,
-) -> Result<(), Fault> {
+pub fn decode(payload: &[u8], topic: &str, speaker: &mut Speaker<'_>, intake: &mut Intake, outcome: &mut Outcome) -> Result<(), Fault> {
     // The reader validates what it reads, but a stream is foreign input: should one of its assertions fail, that is this
     // sender's fault and nobody else's.
     let batches = catch_unwind(AssertUnwindSafe(|| read(payload))).unwrap_or_else(|_| Err(invalid("unreadable stream")))?;
@@ -72,10 +65,8 @@ pub fn decode(
     Ok(())
 }
 
-const KNOWN: [&str; 15] = [
-    "seq", "ts", "offline", "device", "badge", "dir", "method", "metric", "value", "m", "kind", "resource", "section", "dur_ms",
-    "type",
-];
+const KNOWN: [&str; 15] =
+    ["seq", "ts", "offline", "device", "badge", "dir", "method", "metric", "value", "m", "kind", "resource", "section", "dur_ms", "type"];
 
 /// The kind, the batches with the columns we know, and how many columns were ignored.
 type Stream = (Kind, Vec<RecordBatch>, u64);

@@ -186,12 +186,7 @@ impl Scans {
     }
 
     pub fn finish(self) -> RecordBatch {
-        let extra = vec![
-            ids(self.person, None),
-            ids(self.badge, None),
-            numbers::<UInt8Type>(self.dir),
-            numbers::<UInt8Type>(self.method),
-        ];
+        let extra = vec![ids(self.person, None), ids(self.badge, None), numbers::<UInt8Type>(self.dir), numbers::<UInt8Type>(self.method)];
         self.common.finish(Kind::Scan, extra)
     }
 }
@@ -206,11 +201,8 @@ impl Readings {
     }
 
     pub fn finish(self) -> RecordBatch {
-        let extra = vec![
-            ids(self.person.values, Some(self.person.valid)),
-            self.metric.finish_text(None),
-            numbers::<Float64Type>(self.value),
-        ];
+        let extra =
+            vec![ids(self.person.values, Some(self.person.valid)), self.metric.finish_text(None), numbers::<Float64Type>(self.value)];
         self.common.finish(Kind::Telemetry, extra)
     }
 }
@@ -290,12 +282,8 @@ impl DeadLetters {
     }
 
     pub fn finish(self) -> RecordBatch {
-        let extra = vec![
-            self.topic.finish_text(None),
-            self.code.finish_text(None),
-            self.message.finish_text(None),
-            self.payload.finish_binary(),
-        ];
+        let extra =
+            vec![self.topic.finish_text(None), self.code.finish_text(None), self.message.finish_text(None), self.payload.finish_binary()];
         self.common.finish(Kind::DeadLetter, extra)
     }
 }

@@ -14,7 +14,6 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-
 use std::sync::Arc;
 
 use rollcall_model::event::Kind;
@@ -104,8 +103,8 @@ impl Decoder {
             Format::Recognised => Framing::Document,
             Format::Json(framing) => framing,
         };
-        let text = std::str::from_utf8(payload)
-            .map_err(|e| Fault::new(Code::InvalidUtf8, format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+        let text =
+            std::str::from_utf8(payload).map_err(|e| Fault::new(Code::InvalidUtf8, format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         json::decode(text, source.kind, framing, source.topic, speaker, intake, outcome)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, LargeStringArray, MapBuilder, Float64Builder, StringArray,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Float64Builder, Int64Array, LargeStringArray, MapBuilder, StringArray,
     StringBuilder, StringViewArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Int32Type, Schema};
@@ -202,9 +202,20 @@ fn any_event() -> impl Strategy<Value = Value> {
     let unknown = proptest::option::of(("[x-z]{3}", any_json()));
     (common, words, numbers, unknown).prop_map(|(common, words, numbers, unknown)| {
         let fields = [
-            ("seq", common.0), ("ts", common.1), ("offline", common.2), ("badge", words.0), ("dir", words.1),
-            ("method", words.2), ("kind", words.3), ("resource", words.4), ("section", words.5), ("fw", words.6),
-            ("m", numbers.0), ("dur_ms", numbers.1.clone()), ("queued", numbers.1), ("battery", numbers.2),
+            ("seq", common.0),
+            ("ts", common.1),
+            ("offline", common.2),
+            ("badge", words.0),
+            ("dir", words.1),
+            ("method", words.2),
+            ("kind", words.3),
+            ("resource", words.4),
+            ("section", words.5),
+            ("fw", words.6),
+            ("m", numbers.0),
+            ("dur_ms", numbers.1.clone()),
+            ("queued", numbers.1),
+            ("battery", numbers.2),
         ];
         let known = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Value::Object(known.chain(unknown).collect())
@@ -331,7 +342,9 @@ fn arrow_telemetry_in_rows_and_in_maps() {
 
 #[test]
 fn escapes_and_unknown_fields() {
-    let text = format!(r#" {{"x":[{{}},"\ud83d\ude00"],"kind":"\u006fpened","seq":1,"ts":{NOW},"badge":"b","resource":"a\/\u00e9\n","type":"x"}} "#);
+    let text = format!(
+        r#" {{"x":[{{}},"\ud83d\ude00"],"kind":"\u006fpened","seq":1,"ts":{NOW},"badge":"b","resource":"a\/\u00e9\n","type":"x"}} "#
+    );
     let (outcome, finished) = run(text.as_bytes(), Some(Kind::Activity), Format::Recognised);
     assert_eq!((outcome.accepted, outcome.unknown_fields), (1, 1));
     use arrow::array::AsArray;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-
-
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Ack, Batch, Connection, End};
@@ -167,12 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if filter.no_local && filter.filter.starts_with("$share/") {
                 return Err(Violation::protocol("no-local in a shared subscription"));
             }
-            let wanted = Subscription {
-                qos: filter.qos,
-                no_local: filter.no_local,
-                retain_as_published: filter.retain_as_published,
-                id: asked.id,
-            };
+            let wanted =
+                Subscription { qos: filter.qos, no_local: filter.no_local, retain_as_published: filter.retain_as_published, id: asked.id };
             let may = match (&self.client.identity, topic::parse(&filter.filter)) {
                 (_, None) => Err(0x8f),
                 (Some(who), Some((_, inner))) if !permission::may_subscribe(who.device, inner) => Err(0x87),

@@ -6,9 +6,9 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Connection;
+use super::frame;
 use super::packet::{self, Outgoing};
 use super::session::{Delivery, InFlight, Inner};
-use super::frame;
 
 /// Deliveries in flight to one client, whatever it permits.
 const IN_FLIGHT_MAX: usize = 256;

@@ -63,8 +63,7 @@ pub fn connect(bytes: &[u8], at: Frame, version: Version) -> Result<Hello, Viola
         Some(will) => {
             let topic = String::from_utf8(will.topic.to_vec()).ok().filter(|t| topic::is_name(t));
             let topic = topic.ok_or(Violation::new(0x90, "the will's topic"))?;
-            let (delay_s, expiry_s) =
-                will_more.map_or((0, None), |p| (p.delay_interval.unwrap_or(0), p.message_expiry_interval));
+            let (delay_s, expiry_s) = will_more.map_or((0, None), |p| (p.delay_interval.unwrap_or(0), p.message_expiry_interval));
             let properties = Bytes::from(will_properties);
             Some(HelloWill { topic, payload: will.message, qos: will.qos as u8, retain: will.retain, delay_s, expiry_s, properties })
         }

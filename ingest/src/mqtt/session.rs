@@ -62,9 +62,14 @@ pub struct Delivery {
 /// A delivery that the client has not finished acknowledging.
 #[derive(Clone, Debug)]
 pub enum InFlight {
-    Publish { pkid: u16, delivery: Delivery },
+    Publish {
+        pkid: u16,
+        delivery: Delivery,
+    },
     /// The client has it (PUBREC); the release was sent.
-    Released { pkid: u16 },
+    Released {
+        pkid: u16,
+    },
 }
 
 impl InFlight {

@@ -117,7 +117,8 @@ async fn connecting_and_leaving_are_rows_of_the_log() {
     assert!(server.gateway.handle().is_connected(who.device));
     drop(device);
     server.rows(Kind::Status, 2).await;
-    let connected = |i: usize| rollcall_stream::heartbeat::decode(&server.batches(Kind::Status)[i]).map(|row| row.connected).collect::<Vec<_>>();
+    let connected =
+        |i: usize| rollcall_stream::heartbeat::decode(&server.batches(Kind::Status)[i]).map(|row| row.connected).collect::<Vec<_>>();
     assert_eq!([connected(0), connected(1)], [[Some(true)], [Some(false)]]);
     assert_eq!(server.log.end().0, 2);
 }

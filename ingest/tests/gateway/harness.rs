@@ -118,12 +118,8 @@ impl Server {
 
     pub async fn with(config: GatewayConfig) -> Self {
         let holder = BadgeHolder { badge: BadgeId::random(), person: PersonId::random() };
-        let directory = Arc::new(TestDirectory {
-            devices: Mutex::default(),
-            version: AtomicU64::new(1),
-            authentications: AtomicUsize::new(0),
-            holder,
-        });
+        let directory =
+            Arc::new(TestDirectory { devices: Mutex::default(), version: AtomicU64::new(1), authentications: AtomicUsize::new(0), holder });
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let (district, school) = (DistrictId::random(), SchoolId::random());
         Self::on(config, directory, Arc::new(MemoryLog::new()), folder, district, school).await

@@ -50,7 +50,10 @@ async fn post_takes_one_many_and_lines() {
     let (_, body) = post(port, &bearer, format!("[{},{}]", typed(1), typed(2)).as_bytes()).await;
     assert_eq!((&body["accepted"], &body["duplicates"]), (&1.into(), &1.into()));
     let (_, body) = post(port, &bearer, format!("{}\n{{\"type\":\"scan\",\"seq\":9}}\n{}\n", typed(3), typed(4)).as_bytes()).await;
-    assert_eq!((&body["accepted"], &body["rejected"][0]["seq"], &body["rejected"][0]["code"]), (&2.into(), &9.into(), &"missing_field".into()));
+    assert_eq!(
+        (&body["accepted"], &body["rejected"][0]["seq"], &body["rejected"][0]["code"]),
+        (&2.into(), &9.into(), &"missing_field".into())
+    );
     assert_eq!(server.seqs(Kind::Scan), [1, 2, 3, 4]);
     assert_eq!(post(port, "nonsense", b"{}").await.0, 401);
     assert_eq!(post(port, &format!("{}:wrong", who.device), b"{}").await.0, 401);

@@ -28,9 +28,13 @@ pub mod orgs {
     pub const TYPE: usize = 4;
     pub const PARENT: usize = 6;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("name", Text),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("name", Text),
         filled("type", OpenEnum(&["department", "school", "district", "local", "state", "national"])),
-        optional("identifier", Text), optional("parentSourcedId", Text),
+        optional("identifier", Text),
+        optional("parentSourcedId", Text),
     ];
 }
 
@@ -40,9 +44,15 @@ pub mod sessions {
     pub const ENDS: usize = 6;
     pub const PARENT: usize = 7;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("title", Text),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("title", Text),
         filled("type", OpenEnum(&["gradingPeriod", "semester", "schoolYear", "term"])),
-        filled("startDate", Date), filled("endDate", Date), optional("parentSourcedId", Text), optional("schoolYear", Text),
+        filled("startDate", Date),
+        filled("endDate", Date),
+        optional("parentSourcedId", Text),
+        optional("schoolYear", Text),
     ];
 }
 
@@ -50,8 +60,16 @@ pub mod courses {
     use super::*;
     pub const TITLE: usize = 3;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("title", Text), optional("schoolYearSourcedId", Text), optional("courseCode", Text),
-        optional("grades", Text), optional("orgSourcedId", Text), optional("subjects", Text), optional("subjectCodes", Text),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("title", Text),
+        optional("schoolYearSourcedId", Text),
+        optional("courseCode", Text),
+        optional("grades", Text),
+        optional("orgSourcedId", Text),
+        optional("subjects", Text),
+        optional("subjectCodes", Text),
         optional("resources", Text),
     ];
 }
@@ -65,17 +83,39 @@ pub mod classes {
     pub const TERMS: usize = 7;
     pub const PERIODS: usize = 8;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("title", Text), filled("courseSourcedId", Text), optional("location", Text),
-        filled("schoolSourcedId", Text), filled("termSourcedIds", Text), optional("periods", Text),
-        filled("classType", OpenEnum(&["homeroom", "scheduled"])), optional("classCode", Text), optional("grades", Text),
-        optional("subjects", Text), optional("subjectCodes", Text), optional("resources", Text),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("title", Text),
+        filled("courseSourcedId", Text),
+        optional("location", Text),
+        filled("schoolSourcedId", Text),
+        filled("termSourcedIds", Text),
+        optional("periods", Text),
+        filled("classType", OpenEnum(&["homeroom", "scheduled"])),
+        optional("classCode", Text),
+        optional("grades", Text),
+        optional("subjects", Text),
+        optional("subjectCodes", Text),
+        optional("resources", Text),
     ];
 }
 
 /// The roles of both versions. OneRoster 1.1 knows fewer, but exports that call themselves 1.1 use the newer ones.
 const USER_ROLES: &[&str] = &[
-    "administrator", "aide", "counselor", "districtAdministrator", "guardian", "parent", "principal", "proctor", "relative",
-    "siteAdministrator", "student", "systemAdministrator", "teacher",
+    "administrator",
+    "aide",
+    "counselor",
+    "districtAdministrator",
+    "guardian",
+    "parent",
+    "principal",
+    "proctor",
+    "relative",
+    "siteAdministrator",
+    "student",
+    "systemAdministrator",
+    "teacher",
 ];
 
 pub mod users {
@@ -105,12 +145,17 @@ pub mod users {
         };
     }
     pub const COLUMNS_1_1: &[Column] = columns![
-        filled("orgSourcedIds", Text), filled("role", OpenEnum(USER_ROLES)), optional("userMasterIdentifier", Text),
+        filled("orgSourcedIds", Text),
+        filled("role", OpenEnum(USER_ROLES)),
+        optional("userMasterIdentifier", Text),
         optional("resourceSourcedIds", Text)
     ];
     pub const COLUMNS_1_2: &[Column] = columns![
-        optional("userMasterIdentifier", Text), optional("resourceSourcedIds", Text), optional("preferredMiddleName", Text),
-        optional("primaryOrgSourcedId", Text), optional("pronouns", Text)
+        optional("userMasterIdentifier", Text),
+        optional("resourceSourcedIds", Text),
+        optional("preferredMiddleName", Text),
+        optional("primaryOrgSourcedId", Text),
+        optional("pronouns", Text)
     ];
 }
 
@@ -122,8 +167,15 @@ pub mod roles {
     pub const ENDS: usize = 6;
     pub const ORG: usize = 7;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("userSourcedId", Text), filled("role", OpenEnum(USER_ROLES)), optional("beginDate", Date),
-        optional("endDate", Date), filled("orgSourcedId", Text), filled("roleType", Enum(&["primary", "secondary"])),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("userSourcedId", Text),
+        filled("role", OpenEnum(USER_ROLES)),
+        optional("beginDate", Date),
+        optional("endDate", Date),
+        filled("orgSourcedId", Text),
+        filled("roleType", Enum(&["primary", "secondary"])),
         optional("userProfileSourcedId", Text),
     ];
 }
@@ -137,8 +189,15 @@ pub mod enrollments {
     pub const ENDS: usize = 7;
     pub const SCHOOL: usize = 8;
     pub const COLUMNS: &[Column] = &[
-        ID, STATUS, MODIFIED, filled("classSourcedId", Text), filled("userSourcedId", Text),
-        filled("role", OpenEnum(&["administrator", "aide", "proctor", "student", "teacher"])), optional("beginDate", Date),
-        optional("endDate", Date), filled("schoolSourcedId", Text), optional("primary", Bool),
+        ID,
+        STATUS,
+        MODIFIED,
+        filled("classSourcedId", Text),
+        filled("userSourcedId", Text),
+        filled("role", OpenEnum(&["administrator", "aide", "proctor", "student", "teacher"])),
+        optional("beginDate", Date),
+        optional("endDate", Date),
+        filled("schoolSourcedId", Text),
+        optional("primary", Bool),
     ];
 }

@@ -30,8 +30,15 @@ pub(super) struct Manifest {
 }
 
 /// The files that are read, and whether an import makes sense without them.
-const READ: [(&str, bool); 7] =
-    [("orgs", true), ("users", true), ("classes", true), ("enrollments", true), ("roles", true), ("academicSessions", false), ("courses", false)];
+const READ: [(&str, bool); 7] = [
+    ("orgs", true),
+    ("users", true),
+    ("classes", true),
+    ("enrollments", true),
+    ("roles", true),
+    ("academicSessions", false),
+    ("courses", false),
+];
 
 impl Manifest {
     /// `None` (reported) when there is no manifest or its version is none that is read.
@@ -48,7 +55,11 @@ impl Manifest {
                 Some(other) => format!("; {} differs in case, which matters", quoted(other)),
                 None => String::new(),
             };
-            problems.error(Place::file(FILE), Code::MissingFile, format!("the package has no manifest.csv at its top{hint}; is it a OneRoster CSV export?"));
+            problems.error(
+                Place::file(FILE),
+                Code::MissingFile,
+                format!("the package has no manifest.csv at its top{hint}; is it a OneRoster CSV export?"),
+            );
             return Ok(None);
         }
         let Some(version) = version(&values, problems) else { return Ok(None) };
@@ -80,7 +91,11 @@ fn version(values: &HashMap<String, (String, u64)>, problems: &mut Problems) -> 
             "1.2" => Some(Version::V1_2),
             other => {
                 let place = Place { file: FILE, line: *line, column: "value" };
-                problems.error(place, Code::UnsupportedVersion, format!("OneRoster version {} is not read; export 1.1 or 1.2", quoted(other)));
+                problems.error(
+                    place,
+                    Code::UnsupportedVersion,
+                    format!("OneRoster version {} is not read; export 1.1 or 1.2", quoted(other)),
+                );
                 None
             }
         },
@@ -103,16 +118,28 @@ fn mode(name: &str, needed: bool, values: &HashMap<String, (String, u64)>, packa
     match text.to_ascii_lowercase().as_str() {
         "bulk" if there => true,
         "bulk" => {
-            problems.error(Place::file(&file), Code::MissingFile, format!("the manifest announces {file}, but the package does not have it"));
+            problems.error(
+                Place::file(&file),
+                Code::MissingFile,
+                format!("the manifest announces {file}, but the package does not have it"),
+            );
             false
         }
         "delta" => {
-            problems.error(place, Code::DeltaMode, format!("{file} is a delta (changes only); Rollcall imports complete (bulk) exports: choose bulk in the exporting system"));
+            problems.error(
+                place,
+                Code::DeltaMode,
+                format!("{file} is a delta (changes only); Rollcall imports complete (bulk) exports: choose bulk in the exporting system"),
+            );
             false
         }
         "absent" | "" => {
             if there {
-                problems.warn(Place::file(&file), Code::UnexpectedFile, format!("the manifest says that {file} is absent, so it was not read"));
+                problems.warn(
+                    Place::file(&file),
+                    Code::UnexpectedFile,
+                    format!("the manifest says that {file} is absent, so it was not read"),
+                );
             }
             missing(&file, needed, problems);
             false

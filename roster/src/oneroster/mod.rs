@@ -70,7 +70,11 @@ fn interval(row: &Row<'_>, starts_at: usize, ends_at: usize, problems: &mut Prob
             None
         }
         (Some(from), Some(to)) if from == to => {
-            problems.warn(row.place(ends_at), Code::EmptyInterval, format!("starts and ends on {to}: the end is the first day out, so no day is left; left out"));
+            problems.warn(
+                row.place(ends_at),
+                Code::EmptyInterval,
+                format!("starts and ends on {to}: the end is the first day out, so no day is left; left out"),
+            );
             None
         }
         _ => Some((starts, ends)),
@@ -147,7 +151,13 @@ fn ancestor(at: usize, parents: &[Option<usize>], fits: impl Fn(usize) -> bool) 
 fn unique_name(org: &Org, names: &mut HashMap<String, String>, problems: &mut Problems) -> String {
     let Some(first) = names.insert(org.name.clone(), org.source_id.clone()) else { return org.name.clone() };
     let name = format!("{} ({})", org.name, org.source_id);
-    let message = format!("schools {} and {} are both named {}; the second is shown as {}", quoted(&first), quoted(&org.source_id), quoted(&org.name), quoted(&name));
+    let message = format!(
+        "schools {} and {} are both named {}; the second is shown as {}",
+        quoted(&first),
+        quoted(&org.source_id),
+        quoted(&org.name),
+        quoted(&name)
+    );
     problems.warn(Place { file: ORGS, line: 0, column: "name" }, Code::DuplicateName, message);
     name
 }
@@ -170,7 +180,11 @@ impl Terms {
                 parents.extend(row.owned(sessions::PARENT).map(|id| (id, row.place(sessions::PARENT).line)));
                 let (Some(starts), Some(ends)) = (row.date(sessions::STARTS), row.date(sessions::ENDS)) else { return };
                 if starts >= ends {
-                    problems.error(row.place(sessions::ENDS), Code::EmptyInterval, format!("ends {ends}, which is not after its start {starts}"));
+                    problems.error(
+                        row.place(sessions::ENDS),
+                        Code::EmptyInterval,
+                        format!("ends {ends}, which is not after its start {starts}"),
+                    );
                 }
                 spans.push((starts, ends));
             })?;

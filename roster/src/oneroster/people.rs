@@ -142,7 +142,11 @@ impl People {
     }
 
     /// Settles kinds and relationships, and leaves out users whom nothing says what they are.
-    pub fn finish(mut self, mut enrolments: Vec<Enrolment>, problems: &mut Problems) -> (Vec<Person>, Vec<Membership>, Vec<Guardianship>, Vec<Enrolment>) {
+    pub fn finish(
+        mut self,
+        mut enrolments: Vec<Enrolment>,
+        problems: &mut Problems,
+    ) -> (Vec<Person>, Vec<Membership>, Vec<Guardianship>, Vec<Enrolment>) {
         let mut guardians = self.guardianships(problems);
         let mut position = vec![usize::MAX; self.people.len()];
         let mut people = Vec::with_capacity(self.people.len());

@@ -73,7 +73,11 @@ pub(super) fn half_day(regular: &[Ring]) -> Vec<Ring> {
     let periods: Vec<_> = regular.iter().filter(|r| r.instructional).collect();
     let count = i32::try_from(periods.len().max(1)).unwrap_or(i32::MAX);
     let length = HALF_PERIOD_MIN.min((DAY_MIN - 1 - first) / count - PASSING_MIN).max(1);
-    periods.iter().zip(0..).map(|(p, n)| ring(p.period.clone(), first + n * (length + PASSING_MIN), first + n * (length + PASSING_MIN) + length, true)).collect()
+    periods
+        .iter()
+        .zip(0..)
+        .map(|(p, n)| ring(p.period.clone(), first + n * (length + PASSING_MIN), first + n * (length + PASSING_MIN) + length, true))
+        .collect()
 }
 
 fn ring(period: String, starts_min: i32, ends_min: i32, instructional: bool) -> Ring {

@@ -134,20 +134,82 @@ pub fn generate(plan: &Plan) -> io::Result<District> {
     let mut rng = StdRng::seed_from_u64(plan.seed);
     let mut sheets = Sheets {
         orgs: Sheet::new(&["sourcedId", "status", "dateLastModified", "name", "type", "identifier", "parentSourcedId"])?,
-        courses: Sheet::new(&["sourcedId", "status", "dateLastModified", "schoolYearSourcedId", "title", "courseCode", "grades", "orgSourcedId", "subjects", "subjectCodes"])?,
+        courses: Sheet::new(&[
+            "sourcedId",
+            "status",
+            "dateLastModified",
+            "schoolYearSourcedId",
+            "title",
+            "courseCode",
+            "grades",
+            "orgSourcedId",
+            "subjects",
+            "subjectCodes",
+        ])?,
         classes: Sheet::new(&[
-            "sourcedId", "status", "dateLastModified", "title", "grades", "courseSourcedId", "classCode", "classType", "location", "schoolSourcedId",
-            "termSourcedIds", "subjects", "subjectCodes", "periods",
+            "sourcedId",
+            "status",
+            "dateLastModified",
+            "title",
+            "grades",
+            "courseSourcedId",
+            "classCode",
+            "classType",
+            "location",
+            "schoolSourcedId",
+            "termSourcedIds",
+            "subjects",
+            "subjectCodes",
+            "periods",
         ])?,
         users: Sheet::new(&[
-            "sourcedId", "status", "dateLastModified", "enabledUser", "username", "userIds", "givenName", "familyName", "middleName", "identifier",
-            "email", "sms", "phone", "agentSourcedIds", "grades", "password", "userMasterIdentifier", "preferredGivenName", "preferredMiddleName",
-            "preferredFamilyName", "primaryOrgSourcedId", "pronouns",
+            "sourcedId",
+            "status",
+            "dateLastModified",
+            "enabledUser",
+            "username",
+            "userIds",
+            "givenName",
+            "familyName",
+            "middleName",
+            "identifier",
+            "email",
+            "sms",
+            "phone",
+            "agentSourcedIds",
+            "grades",
+            "password",
+            "userMasterIdentifier",
+            "preferredGivenName",
+            "preferredMiddleName",
+            "preferredFamilyName",
+            "primaryOrgSourcedId",
+            "pronouns",
         ])?,
         roles: Sheet::new(&[
-            "sourcedId", "status", "dateLastModified", "userSourcedId", "roleType", "role", "beginDate", "endDate", "orgSourcedId", "userProfileSourcedId",
+            "sourcedId",
+            "status",
+            "dateLastModified",
+            "userSourcedId",
+            "roleType",
+            "role",
+            "beginDate",
+            "endDate",
+            "orgSourcedId",
+            "userProfileSourcedId",
         ])?,
-        enrollments: Sheet::new(&["sourcedId", "status", "dateLastModified", "classSourcedId", "schoolSourcedId", "userSourcedId", "role", "primary", "beginDate", "endDate"])?,
+        enrollments: Sheet::new(&[
+            "sourcedId",
+            "status",
+            "dateLastModified",
+            "classSourcedId",
+            "schoolSourcedId",
+            "userSourcedId",
+            "role",
+            "primary",
+            "beginDate",
+            "endDate",
+        ])?,
         meetings: Sheet::new(&["class", "period", "weekdays", "cycle", "from", "to"])?,
         counts: Counts::default(),
     };
@@ -186,7 +248,17 @@ fn manifest() -> io::Result<Vec<u8>> {
     for name in ["academicSessions", "classes", "courses", "enrollments", "orgs", "roles", "users"] {
         sheet.row(&[&format!("file.{name}"), "bulk"])?;
     }
-    for name in ["categories", "classResources", "courseResources", "demographics", "lineItems", "resources", "results", "scoreScales", "userProfiles"] {
+    for name in [
+        "categories",
+        "classResources",
+        "courseResources",
+        "demographics",
+        "lineItems",
+        "resources",
+        "results",
+        "scoreScales",
+        "userProfiles",
+    ] {
         sheet.row(&[&format!("file.{name}"), "absent"])?;
     }
     sheet.row(&["source.systemName", "Rollcall synthetic district"])?;
@@ -202,7 +274,8 @@ fn year(plan: &Plan) -> (NaiveDate, NaiveDate) {
 fn sessions(plan: &Plan) -> io::Result<Vec<u8>> {
     let (first, last) = year(plan);
     let end = last.succ_opt().unwrap_or(last);
-    let mut sheet = Sheet::new(&["sourcedId", "status", "dateLastModified", "title", "type", "startDate", "endDate", "parentSourcedId", "schoolYear"])?;
+    let mut sheet =
+        Sheet::new(&["sourcedId", "status", "dateLastModified", "title", "type", "startDate", "endDate", "parentSourcedId", "schoolYear"])?;
     sheet.row(&["year", "", "", "School year", "schoolYear", &first.to_string(), &end.to_string(), "", &end.format("%Y").to_string()])?;
     sheet.finish()
 }

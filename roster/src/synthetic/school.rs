@@ -104,7 +104,14 @@ impl School<'_> {
     }
 
     /// Returns the student's id.
-    fn add_student(&self, serial: usize, grade: &str, household: &mut Option<Household>, rng: &mut StdRng, sheets: &mut Sheets) -> io::Result<String> {
+    fn add_student(
+        &self,
+        serial: usize,
+        grade: &str,
+        household: &mut Option<Household>,
+        rng: &mut StdRng,
+        sheets: &mut Sheets,
+    ) -> io::Result<String> {
         let sibling = household.is_some() && rng.random_bool(SIBLING_SHARE);
         if !sibling {
             *household = Some(self.add_household(serial, rng, sheets)?);
@@ -135,18 +142,44 @@ impl School<'_> {
     #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
     fn add_user(&self, id: &str, role: &str, given: &str, family: &str, agents: &str, grade: &str, sheets: &mut Sheets) -> io::Result<()> {
         let email = format!("{id}@example.org");
-        sheets.users.row(&[id, "", "", "true", id, "", given, family, "", "", &email, "", "", agents, grade, "", "", "", "", "", &self.id, ""])?;
+        sheets
+            .users
+            .row(&[id, "", "", "true", id, "", given, family, "", "", &email, "", "", agents, grade, "", "", "", "", "", &self.id, ""])?;
         let (begins, ends) = if role == "student" { (self.dates.0.as_str(), self.dates.1.as_str()) } else { ("", "") };
         sheets.roles.row(&[&format!("rol-{id}"), "", "", id, "primary", role, begins, ends, &self.id, ""])
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one section")]
-    fn add_section(&self, group: usize, grade: &str, turn: usize, ring: &Ring, teacher: usize, students: &[String], sheets: &mut Sheets) -> io::Result<()> {
+    fn add_section(
+        &self,
+        group: usize,
+        grade: &str,
+        turn: usize,
+        ring: &Ring,
+        teacher: usize,
+        students: &[String],
+        sheets: &mut Sheets,
+    ) -> io::Result<()> {
         let (code, subject) = SUBJECTS[(group + 3 * turn) % SUBJECTS.len()];
         let id = format!("cls-{:04}-{:03}-{}", self.number, group + 1, ring.period);
         let title = format!("{subject} {grade}-{} (period {})", group + 1, ring.period);
         let room = format!("Room {}", 101 + teacher);
-        sheets.classes.row(&[&id, "", "", &title, grade, &format!("crs-{code}"), "", "scheduled", &room, &self.id, "year", subject, code, &ring.period])?;
+        sheets.classes.row(&[
+            &id,
+            "",
+            "",
+            &title,
+            grade,
+            &format!("crs-{code}"),
+            "",
+            "scheduled",
+            &room,
+            &self.id,
+            "year",
+            subject,
+            code,
+            &ring.period,
+        ])?;
         sheets.meetings.row(&[&id, &ring.period, "", "", "", ""])?;
         sheets.counts.sections += 1;
         sheets.counts.enrolments += 1 + students.len();

@@ -60,7 +60,11 @@ pub fn read(
         let bells = schedules.entry((row.text(SCHEDULE).to_owned(), row.date(VALID_FROM).unwrap_or(ALWAYS))).or_default();
         let period = row.text(PERIOD);
         if bells.iter().any(|bell| bell.period == period) {
-            problems.error(row.place(PERIOD), Code::DuplicateRow, format!("period {} rings twice in schedule {}", quoted(period), quoted(row.text(SCHEDULE))));
+            problems.error(
+                row.place(PERIOD),
+                Code::DuplicateRow,
+                format!("period {} rings twice in schedule {}", quoted(period), quoted(row.text(SCHEDULE))),
+            );
             return;
         }
         bells.push(Bell { period: period.to_owned(), starts, ends, instructional: row.is_true(INSTRUCTIONAL).unwrap_or(true) });

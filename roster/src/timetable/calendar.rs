@@ -83,7 +83,11 @@ pub fn read(
                 && told.insert(entry.line)
             {
                 let place = Place { file: FILE, line: entry.line, column: "schedule" };
-                problems.error(place, Code::UnknownSchedule, format!("no bell schedule is named {} in bells.csv for this school", quoted(schedule)));
+                problems.error(
+                    place,
+                    Code::UnknownSchedule,
+                    format!("no bell schedule is named {} in bells.csv for this school", quoted(schedule)),
+                );
             }
             lay(entry, &mut calendar);
         }
@@ -106,7 +110,11 @@ fn entry(row: &Row<'_>, names: &SchoolNames, problems: &mut Problems) -> Option<
         }
     };
     if from > to || (to - from).num_days() > RANGE_DAYS_MAX {
-        problems.error(row.place(TO), Code::EmptyInterval, format!("a range runs forward and for at most {RANGE_DAYS_MAX} days, not from {from} to {to}"));
+        problems.error(
+            row.place(TO),
+            Code::EmptyInterval,
+            format!("a range runs forward and for at most {RANGE_DAYS_MAX} days, not from {from} to {to}"),
+        );
         return None;
     }
     let weekdays = match row.some(WEEKDAYS) {

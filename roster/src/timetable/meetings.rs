@@ -18,8 +18,14 @@ const WEEKDAYS: usize = 2;
 const CYCLE: usize = 3;
 const FROM: usize = 4;
 const TO: usize = 5;
-const COLUMNS: &[Column] =
-    &[filled("class", Text), filled("period", Text), optional("weekdays", Text), optional("cycle", Text), optional("from", Date), optional("to", Date)];
+const COLUMNS: &[Column] = &[
+    filled("class", Text),
+    filled("period", Text),
+    optional("weekdays", Text),
+    optional("cycle", Text),
+    optional("from", Date),
+    optional("to", Date),
+];
 
 pub fn read(package: &mut Package, roster: &Roster, problems: &mut Problems) -> Result<Vec<Meeting>, PackageError> {
     let sections: HashMap<&str, usize> = roster.sections.iter().enumerate().map(|(at, s)| (s.source_id.as_str(), at)).collect();
@@ -30,7 +36,11 @@ pub fn read(package: &mut Package, roster: &Roster, problems: &mut Problems) -> 
     scan(package, FILE, COLUMNS, problems, |row, problems| {
         let Some(&section) = sections.get(row.text(CLASS)) else {
             if row.some(CLASS).is_some() {
-                problems.error(row.place(CLASS), Code::UnknownReference, format!("no active class of classes.csv has the sourcedId {}", quoted(row.text(CLASS))));
+                problems.error(
+                    row.place(CLASS),
+                    Code::UnknownReference,
+                    format!("no active class of classes.csv has the sourcedId {}", quoted(row.text(CLASS))),
+                );
             }
             return;
         };
@@ -40,7 +50,11 @@ pub fn read(package: &mut Package, roster: &Roster, problems: &mut Problems) -> 
             let message = format!("period {} is not in bells.csv for this class's school", quoted(&meeting.period));
             problems.error(row.place(PERIOD), Code::UnknownPeriod, message);
         } else if !keys.insert((section, meeting.period.clone(), meeting.cycle.clone(), meeting.starts)) {
-            problems.error(Place::line(row.file, row.line), Code::DuplicateRow, "class, period, cycle and from stand together already; put all weekdays into one row");
+            problems.error(
+                Place::line(row.file, row.line),
+                Code::DuplicateRow,
+                "class, period, cycle and from stand together already; put all weekdays into one row",
+            );
         } else {
             meetings.push(meeting);
         }
@@ -50,10 +64,21 @@ pub fn read(package: &mut Package, roster: &Roster, problems: &mut Problems) -> 
         let mut seen = HashSet::new();
         for period in section.periods.iter().filter(|p| seen.insert(p.as_str())) {
             if periods.contains(&(section.school, period.as_str())) {
-                meetings.push(Meeting { section: at, period: period.clone(), weekdays: EVERY_DAY, cycle: String::new(), starts: None, ends: None });
+                meetings.push(Meeting {
+                    section: at,
+                    period: period.clone(),
+                    weekdays: EVERY_DAY,
+                    cycle: String::new(),
+                    starts: None,
+                    ends: None,
+                });
             } else {
                 let place = Place { file: CLASSES, line: section.line, column: "periods" };
-                problems.warn(place, Code::UnknownPeriod, format!("period {} is not in bells.csv for this class's school; the class does not meet then", quoted(period)));
+                problems.warn(
+                    place,
+                    Code::UnknownPeriod,
+                    format!("period {} is not in bells.csv for this class's school; the class does not meet then", quoted(period)),
+                );
             }
         }
     }

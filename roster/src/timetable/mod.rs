@@ -32,7 +32,12 @@ const SCHOOLS: &str = "schools.csv";
 const EVERY_SCHOOL: &str = "*";
 
 /// Fills the roster's timetable and its schools' zones from the files that are there.
-pub(crate) fn read(package: &mut Package, roster: &mut Roster, default_zone: Option<Tz>, problems: &mut Problems) -> Result<(), PackageError> {
+pub(crate) fn read(
+    package: &mut Package,
+    roster: &mut Roster,
+    default_zone: Option<Tz>,
+    problems: &mut Problems,
+) -> Result<(), PackageError> {
     let names = SchoolNames::new(&roster.schools);
     read_zones(package, roster, &names, default_zone, problems)?;
     let (schedules, periods) = bells::read(package, roster.schools.len(), &names, problems)?;
@@ -134,7 +139,10 @@ fn warn_of_gaps(roster: &Roster, problems: &mut Problems) {
         if more > 0 { format!("{shown} and {more} more") } else { shown }
     };
     if without_bells.contains(&true) {
-        let message = format!("no bell schedule for {}: classes there are imported, but have no times, so no attendance by period", list(&without_bells));
+        let message = format!(
+            "no bell schedule for {}: classes there are imported, but have no times, so no attendance by period",
+            list(&without_bells)
+        );
         problems.warn(Place::file(bells::FILE), Code::MissingTimetable, message);
     }
     if without_days.contains(&true) {

@@ -1,7 +1,7 @@
 //! Every kind of problem, told at its file, line and column; and that nothing is imported with an error.
 
-use rollcall_roster::{LoadError, LoadOptions, Severity, load};
 use crate::sets::{Set, v1_1, v1_2};
+use rollcall_roster::{LoadError, LoadOptions, Severity, load};
 
 /// Problems as `file:line:column code`, errors first, each list in the order found.
 fn problems(set: &Set) -> (Vec<String>, Vec<String>) {
@@ -119,7 +119,10 @@ fn a_zone_must_come_from_somewhere() {
     let dir = tempfile::tempdir().unwrap();
     v1_1().without("schools.csv").write(dir.path());
     let Err(LoadError::Refused(found)) = load(dir.path(), None, &LoadOptions::default()) else { panic!("no zone, no roster") };
-    assert_eq!(found.kept()[0].to_string(), "schools.csv:zone: school \"North School\" has no time zone; say it in schools.csv, or give a default zone [missing_zone]");
+    assert_eq!(
+        found.kept()[0].to_string(),
+        "schools.csv:zone: school \"North School\" has no time zone; say it in schools.csv, or give a default zone [missing_zone]"
+    );
 }
 
 #[test]

@@ -51,28 +51,63 @@ const CALENDAR: &str = "school,date,from,to,weekdays,schedule,cycle\n*,,2026-09-
 const MEETINGS: &str = "class,period,weekdays,cycle,from,to\nc-1,1,Mon-Fri,,,\n";
 
 pub fn v1_1() -> Set {
-    Set::new("1.1", &[
-        ("manifest.csv", "propertyName,value\nmanifest.version,1.0\noneroster.version,1.1\nfile.academicSessions,bulk\nfile.classes,bulk\n\
-            file.courses,bulk\nfile.enrollments,bulk\nfile.orgs,bulk\nfile.users,bulk\nfile.demographics,absent\n"),
-        ("orgs.csv", ORGS), ("academicSessions.csv", SESSIONS), ("courses.csv", COURSES), ("classes.csv", CLASSES),
-        ("users.csv", "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName,email,agentSourcedIds,grades,orgSourcedIds,role\n\
+    Set::new(
+        "1.1",
+        &[
+            (
+                "manifest.csv",
+                "propertyName,value\nmanifest.version,1.0\noneroster.version,1.1\nfile.academicSessions,bulk\nfile.classes,bulk\n\
+            file.courses,bulk\nfile.enrollments,bulk\nfile.orgs,bulk\nfile.users,bulk\nfile.demographics,absent\n",
+            ),
+            ("orgs.csv", ORGS),
+            ("academicSessions.csv", SESSIONS),
+            ("courses.csv", COURSES),
+            ("classes.csv", CLASSES),
+            (
+                "users.csv",
+                "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName,email,agentSourcedIds,grades,orgSourcedIds,role\n\
             u-1,,,true,ada,Ada,Park,ada@example.org,\"u-3\",09,sch,student\nu-2,,,true,ben,Ben,Sato,,,,sch,teacher\n\
-            u-3,,,true,eva,Eva,Park,,u-1,,sch,parent\n"),
-        ("enrollments.csv", ENROLLMENTS), ("schools.csv", SCHOOLS), ("bells.csv", BELLS), ("calendar.csv", CALENDAR), ("meetings.csv", MEETINGS),
-    ])
+            u-3,,,true,eva,Eva,Park,,u-1,,sch,parent\n",
+            ),
+            ("enrollments.csv", ENROLLMENTS),
+            ("schools.csv", SCHOOLS),
+            ("bells.csv", BELLS),
+            ("calendar.csv", CALENDAR),
+            ("meetings.csv", MEETINGS),
+        ],
+    )
 }
 
 pub fn v1_2() -> Set {
-    Set::new("1.2", &[
-        ("manifest.csv", "propertyName,value\nmanifest.version,1.0\noneroster.version,1.2\nfile.academicSessions,bulk\nfile.classes,bulk\n\
-            file.courses,bulk\nfile.enrollments,bulk\nfile.orgs,bulk\nfile.roles,bulk\nfile.users,bulk\n"),
-        ("orgs.csv", ORGS), ("academicSessions.csv", SESSIONS), ("courses.csv", COURSES), ("classes.csv", CLASSES),
-        ("users.csv", "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName,email,agentSourcedIds,grades\n\
+    Set::new(
+        "1.2",
+        &[
+            (
+                "manifest.csv",
+                "propertyName,value\nmanifest.version,1.0\noneroster.version,1.2\nfile.academicSessions,bulk\nfile.classes,bulk\n\
+            file.courses,bulk\nfile.enrollments,bulk\nfile.orgs,bulk\nfile.roles,bulk\nfile.users,bulk\n",
+            ),
+            ("orgs.csv", ORGS),
+            ("academicSessions.csv", SESSIONS),
+            ("courses.csv", COURSES),
+            ("classes.csv", CLASSES),
+            (
+                "users.csv",
+                "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName,email,agentSourcedIds,grades\n\
             u-1,,,true,ada,Ada,Park,ada@example.org,\"u-3\",09\nu-2,,,true,ben,Ben,Sato,,,\nu-3,,,true,eva,Eva,Park,,,\n\
-            u-4,,,true,gpa,Grace,Park,,,\n"),
-        ("roles.csv", "sourcedId,status,dateLastModified,userSourcedId,roleType,role,beginDate,endDate,orgSourcedId\n\
+            u-4,,,true,gpa,Grace,Park,,,\n",
+            ),
+            (
+                "roles.csv",
+                "sourcedId,status,dateLastModified,userSourcedId,roleType,role,beginDate,endDate,orgSourcedId\n\
             r-1,,,u-1,primary,student,,,sch\nr-2,,,u-2,primary,teacher,,,sch\nr-3,,,u-3,primary,parent,,,sch\nr-4,,,u-4,primary,teacher,,,sch\n\
-            r-5,,,u-4,secondary,relative,,,sch\n"),
-        ("enrollments.csv", ENROLLMENTS), ("schools.csv", SCHOOLS), ("bells.csv", BELLS), ("calendar.csv", CALENDAR), ("meetings.csv", MEETINGS),
-    ])
+            r-5,,,u-4,secondary,relative,,,sch\n",
+            ),
+            ("enrollments.csv", ENROLLMENTS),
+            ("schools.csv", SCHOOLS),
+            ("bells.csv", BELLS),
+            ("calendar.csv", CALENDAR),
+            ("meetings.csv", MEETINGS),
+        ],
+    )
 }

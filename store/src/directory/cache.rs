@@ -221,8 +221,7 @@ impl Stale {
 }
 
 async fn look_up_device(store: &Store, device: DeviceId) -> Result<Option<DeviceEntry>, StoreError> {
-    let district: Option<Uuid> =
-        sqlx::query_scalar("select rollcall.device_district($1)").bind(device.0).fetch_one(store.pool()).await?;
+    let district: Option<Uuid> = sqlx::query_scalar("select rollcall.device_district($1)").bind(device.0).fetch_one(store.pool()).await?;
     let Some(district) = district.map(DistrictId) else { return Ok(None) };
     let mut tenant = store.tenant(district).await?;
     Ok(load::devices(&mut tenant, district, Some(device)).await?.remove(&device))

@@ -168,7 +168,9 @@ async fn timetable(connection: &mut PgConnection, roster: &mut Roster) -> Result
     }
 
     let rows: Vec<(Uuid, Uuid, String, Option<NaiveDate>)> =
-        sqlx::query_as("select school, id, name, nullif(valid_from, '-infinity') from rollcall.bell_schedule").fetch_all(&mut *connection).await?;
+        sqlx::query_as("select school, id, name, nullif(valid_from, '-infinity') from rollcall.bell_schedule")
+            .fetch_all(&mut *connection)
+            .await?;
     for (school, id, name, valid_from) in rows {
         if let Some(school) = roster.schools.get_mut(&SchoolId(school)) {
             let bells = bells.remove(&id).unwrap_or_default();
@@ -330,8 +332,8 @@ pub(super) async fn devices(
 }
 
 async fn badges(connection: &mut PgConnection, district: DistrictId) -> Result<HashMap<SecretHash, BadgeEntry>, StoreError> {
-    let mut rows =
-        sqlx::query_as::<_, (Uuid, Uuid, Vec<u8>)>("select id, person, token_hash from rollcall.badge where revoked_at is null").fetch(connection);
+    let mut rows = sqlx::query_as::<_, (Uuid, Uuid, Vec<u8>)>("select id, person, token_hash from rollcall.badge where revoked_at is null")
+        .fetch(connection);
     let mut badges = HashMap::new();
     while let Some((id, person, token_hash)) = rows.try_next().await? {
         badges.insert(secret_hash(district, &token_hash)?, BadgeEntry { id: BadgeId(id), person: PersonId(person) });

@@ -35,8 +35,7 @@ const COLUMNS: &str =
 
 /// Newest first.
 pub async fn list(connection: &mut PgConnection, filter: &MarkFilter, limit: i64) -> Result<Vec<MarkRow>, StoreError> {
-    let sections: Option<Vec<uuid::Uuid>> =
-        filter.sections.as_ref().map(|sections| sections.iter().map(|section| section.0).collect());
+    let sections: Option<Vec<uuid::Uuid>> = filter.sections.as_ref().map(|sections| sections.iter().map(|section| section.0).collect());
     let statement = format!(
         "select {COLUMNS} from rollcall.mark
          where ($1::uuid is null or student = $1) and ($2::uuid is null or section = $2) and ($3::date is null or date = $3)

@@ -21,11 +21,10 @@ pub async fn names(
     }
     let ids: Vec<Uuid> = people.iter().map(|person| person.0).collect();
     type Columns = (Uuid, Option<Vec<u8>>, Option<Vec<u8>>);
-    let rows: Vec<Columns> =
-        sqlx::query_as("select id, given_sealed, family_sealed from rollcall.person where id = any($1)")
-            .bind(&ids)
-            .fetch_all(connection)
-            .await?;
+    let rows: Vec<Columns> = sqlx::query_as("select id, given_sealed, family_sealed from rollcall.person where id = any($1)")
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
     let mut names = HashMap::with_capacity(rows.len());
     for (id, given, family) in rows {
         let person = PersonId(id);

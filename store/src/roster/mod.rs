@@ -60,7 +60,15 @@ impl ImportReport {
     /// Whether the directory is as it was.
     pub fn unchanged(&self) -> bool {
         [
-            self.schools, self.people, self.memberships, self.guardians, self.sections, self.enrolments, self.periods, self.bells, self.calendar,
+            self.schools,
+            self.people,
+            self.memberships,
+            self.guardians,
+            self.sections,
+            self.enrolments,
+            self.periods,
+            self.bells,
+            self.calendar,
             self.meetings,
         ]
         .iter()
@@ -131,9 +139,16 @@ async fn open_district(store: &Store, name: &str) -> Result<Tenant, StoreError> 
     let mut tenant = store.tenant(district).await?;
     if new {
         // Two first imports of one name: the second waits here and then fails on the unique name, having done nothing.
-        sqlx::query("insert into rollcall.district (district, name) values ($1, $2)").bind(district.0).bind(name).execute(&mut *tenant).await?;
+        sqlx::query("insert into rollcall.district (district, name) values ($1, $2)")
+            .bind(district.0)
+            .bind(name)
+            .execute(&mut *tenant)
+            .await?;
     } else {
-        sqlx::query("select pg_advisory_xact_lock(hashtextextended('rollcall.roster.' || $1::text, 0))").bind(district.0).execute(&mut *tenant).await?;
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('rollcall.roster.' || $1::text, 0))")
+            .bind(district.0)
+            .execute(&mut *tenant)
+            .await?;
     }
     Ok(tenant)
 }
@@ -152,8 +167,14 @@ impl Loading<'_> {
     fn advance(&mut self, step: &'static str, rows: usize) {
         self.done += rows as u64;
         let r = self.roster;
-        let total = r.schools.len() + r.people.len() + r.memberships.len() + r.guardians.len() + r.sections.len() + r.enrolments.len()
-            + r.timetable.calendar.len() + r.timetable.meetings.len();
+        let total = r.schools.len()
+            + r.people.len()
+            + r.memberships.len()
+            + r.guardians.len()
+            + r.sections.len()
+            + r.enrolments.len()
+            + r.timetable.calendar.len()
+            + r.timetable.meetings.len();
         (self.progress)(Progress { step, done: self.done, total: total as u64 });
     }
 }

@@ -60,7 +60,12 @@ fn existing(row: &PgRow, district: DistrictId, vault: &Vault) -> Result<(Uuid, E
     Ok((id, Existing { active: row.try_get(6)?, digest }))
 }
 
-pub(super) async fn people(tenant: &mut Tenant, loading: &mut Loading<'_>, vault: &Vault, warnings: &mut Vec<String>) -> Result<Tally, StoreError> {
+pub(super) async fn people(
+    tenant: &mut Tenant,
+    loading: &mut Loading<'_>,
+    vault: &Vault,
+    warnings: &mut Vec<String>,
+) -> Result<Tally, StoreError> {
     let district = loading.district;
     let mut known: HashMap<Uuid, Existing> = HashMap::new();
     let mut rows = sqlx::query(
@@ -100,7 +105,10 @@ pub(super) async fn people(tenant: &mut Tenant, loading: &mut Loading<'_>, vault
         .await?;
     total.ended = gone.len() as u64;
     if gone.len() as f64 > active_before as f64 * LEAVING_SHARE_WARNED {
-        warnings.push(format!("{} of {active_before} people are not in this file and became inactive; was it a complete export of the whole district?", gone.len()));
+        warnings.push(format!(
+            "{} of {active_before} people are not in this file and became inactive; was it a complete export of the whole district?",
+            gone.len()
+        ));
     }
     Ok(total)
 }
@@ -157,7 +165,9 @@ pub(super) async fn guardians(tenant: &mut Tenant, loading: &mut Loading<'_>) ->
         let changed: Vec<_> = chunk
             .iter()
             .map(|g| (loading.ids.people[g.guardian], loading.ids.people[g.student], g.relation))
-            .filter(|(g, s, relation)| known.remove(&(*g, *s)).is_none_or(|before| before.as_deref() != Some(*relation)) && seen.insert((*g, *s)))
+            .filter(|(g, s, relation)| {
+                known.remove(&(*g, *s)).is_none_or(|before| before.as_deref() != Some(*relation)) && seen.insert((*g, *s))
+            })
             .collect();
         let new: Vec<bool> = sqlx::query_scalar(
             "insert into rollcall.guardian (district, guardian, student, relation)
@@ -174,13 +184,15 @@ pub(super) async fn guardians(tenant: &mut Tenant, loading: &mut Loading<'_>) ->
         loading.advance("guardians", chunk.len());
     }
     let (guardians, students): (Vec<Uuid>, Vec<Uuid>) = known.into_keys().unzip();
-    sqlx::query("delete from rollcall.guardian g using unnest($2::uuid[], $3::uuid[]) as n(guardian, student)
-                 where g.district = $1 and g.guardian = n.guardian and g.student = n.student")
-        .bind(loading.district.0)
-        .bind(&guardians)
-        .bind(&students)
-        .execute(&mut **tenant)
-        .await?;
+    sqlx::query(
+        "delete from rollcall.guardian g using unnest($2::uuid[], $3::uuid[]) as n(guardian, student)
+                 where g.district = $1 and g.guardian = n.guardian and g.student = n.student",
+    )
+    .bind(loading.district.0)
+    .bind(&guardians)
+    .bind(&students)
+    .execute(&mut **tenant)
+    .await?;
     total.ended = guardians.len() as u64;
     Ok(total)
 }

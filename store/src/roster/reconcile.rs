@@ -101,7 +101,8 @@ fn reconcile_key<K: Clone + PartialEq>(old: &[Span<K>], new: &[Span<K>], today: 
 fn matches<K>(old: &[Span<K>], new: &[Span<K>], today: NaiveDate) -> Vec<Option<usize>> {
     // A row that ended when the roster went on without it, or with another load, stays as history: what the roster
     // says now came later.
-    let history = |span: &Span<K>, want: &Span<K>| span.ended(today) && !want.ended(today) && (want.starts.is_none() || span.load != want.load);
+    let history =
+        |span: &Span<K>, want: &Span<K>| span.ended(today) && !want.ended(today) && (want.starts.is_none() || span.load != want.load);
     let mut found: Vec<Option<usize>> =
         new.iter().map(|want| old.iter().position(|span| span.starts == want.starts && !history(span, want))).collect();
     for (at, want) in new.iter().enumerate().filter(|(_, want)| !want.ended(today)) {
@@ -158,10 +159,20 @@ mod tests {
             ("left", vec![span(1, Some(1), None, 0)], vec![], vec![span(1, Some(1), Some(15), 0)]),
             ("never came", vec![span(1, Some(20), None, 0)], vec![], vec![]),
             ("left long ago", vec![span(1, Some(1), Some(5), 0)], vec![], vec![span(1, Some(1), Some(5), 0)]),
-            ("came back", vec![span(1, None, Some(5), 0)], vec![span(1, None, None, 0)], vec![span(1, None, Some(5), 0), span(1, Some(15), None, 0)]),
+            (
+                "came back",
+                vec![span(1, None, Some(5), 0)],
+                vec![span(1, None, None, 0)],
+                vec![span(1, None, Some(5), 0), span(1, Some(15), None, 0)],
+            ),
             ("end date known", vec![span(1, Some(1), None, 0)], vec![span(1, Some(1), Some(30), 0)], vec![span(1, Some(1), Some(30), 0)]),
             ("start corrected", vec![span(1, Some(1), None, 0)], vec![span(1, Some(3), None, 0)], vec![span(1, Some(3), None, 0)]),
-            ("other weekdays", vec![span(1, None, None, 31)], vec![span(1, None, None, 3)], vec![span(1, None, Some(15), 31), span(1, Some(15), None, 3)]),
+            (
+                "other weekdays",
+                vec![span(1, None, None, 31)],
+                vec![span(1, None, None, 3)],
+                vec![span(1, None, Some(15), 31), span(1, Some(15), None, 3)],
+            ),
         ];
         for (name, old, new, expected) in cases {
             let after = apply(&old, &reconcile(old.clone(), new.clone(), day(TODAY), |_| true));
@@ -174,7 +185,11 @@ mod tests {
     fn spans(loads: bool) -> impl Strategy<Value = Vec<Span<u8>>> {
         let one = (0..3u8, proptest::option::of(1..28u32), proptest::option::of(1..29u32), if loads { 0..3i16 } else { 0..1i16 });
         proptest::collection::vec(one, 0..5).prop_map(|spans| {
-            let mut spans: Vec<_> = spans.into_iter().filter(|(_, s, e, _)| s.is_none_or(|s| e.is_none_or(|e| s < e))).map(|(k, s, e, l)| span(k, s, e, l)).collect();
+            let mut spans: Vec<_> = spans
+                .into_iter()
+                .filter(|(_, s, e, _)| s.is_none_or(|s| e.is_none_or(|e| s < e)))
+                .map(|(k, s, e, l)| span(k, s, e, l))
+                .collect();
             // As the readers give them: sorted, and disjoint within a key.
             spans.sort();
             spans.dedup_by(|next, kept| next.key == kept.key && kept.ends.is_none_or(|end| next.starts.is_none_or(|start| start < end)));

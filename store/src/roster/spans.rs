@@ -110,7 +110,8 @@ pub(super) async fn meetings(tenant: &mut Tenant, loading: &mut Loading<'_>, kno
     let wanted = wanted.collect();
     // Without bells for its school the roster says nothing about when a section meets.
     let told: HashSet<usize> = roster.timetable.periods.iter().map(|p| p.school).collect();
-    let silent: HashSet<Uuid> = roster.sections.iter().zip(&ids.sections).filter(|(s, _)| !told.contains(&s.school)).map(|(_, id)| *id).collect();
+    let silent: HashSet<Uuid> =
+        roster.sections.iter().zip(&ids.sections).filter(|(s, _)| !told.contains(&s.school)).map(|(_, id)| *id).collect();
     let mut existing = select(tenant, loading, &MEETING).await?;
     existing.retain(|span| !silent.contains(&span.key.0));
     let changes = reconcile(existing, wanted, loading.today, |key| !known.sections.contains(&key.0));
@@ -127,7 +128,13 @@ async fn select(tenant: &mut Tenant, loading: &Loading<'_>, table: &Table) -> Re
     Ok(spans)
 }
 
-async fn apply(tenant: &mut Tenant, loading: &mut Loading<'_>, table: &Table, changes: Changes<Key>, rows: usize) -> Result<Tally, StoreError> {
+async fn apply(
+    tenant: &mut Tenant,
+    loading: &mut Loading<'_>,
+    table: &Table,
+    changes: Changes<Key>,
+    rows: usize,
+) -> Result<Tally, StoreError> {
     let district = loading.district.0;
     for chunk in changes.delete.chunks(CHUNK_ROWS) {
         let (a, b, words, starts) = columns(chunk);
@@ -138,7 +145,16 @@ async fn apply(tenant: &mut Tenant, loading: &mut Loading<'_>, table: &Table, ch
             let (a, b, words, starts) = columns(chunk);
             let ends: Vec<_> = chunk.iter().map(|s| s.ends).collect();
             let loads: Vec<_> = chunk.iter().map(|s| s.load).collect();
-            sqlx::query(statement).bind(district).bind(a).bind(b).bind(words).bind(starts).bind(ends).bind(loads).execute(&mut **tenant).await?;
+            sqlx::query(statement)
+                .bind(district)
+                .bind(a)
+                .bind(b)
+                .bind(words)
+                .bind(starts)
+                .bind(ends)
+                .bind(loads)
+                .execute(&mut **tenant)
+                .await?;
             if new {
                 loading.advance(table.step, chunk.len());
             }

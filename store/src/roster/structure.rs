@@ -17,8 +17,10 @@ pub(super) struct Known {
 }
 
 pub(super) async fn known(tenant: &mut Tenant, district: DistrictId) -> Result<Known, StoreError> {
-    let schools = sqlx::query_scalar("select id from rollcall.school where district = $1").bind(district.0).fetch_all(&mut **tenant).await?;
-    let sections = sqlx::query_scalar("select id from rollcall.section where district = $1").bind(district.0).fetch_all(&mut **tenant).await?;
+    let schools =
+        sqlx::query_scalar("select id from rollcall.school where district = $1").bind(district.0).fetch_all(&mut **tenant).await?;
+    let sections =
+        sqlx::query_scalar("select id from rollcall.section where district = $1").bind(district.0).fetch_all(&mut **tenant).await?;
     Ok(Known { schools: schools.into_iter().collect(), sections: sections.into_iter().collect() })
 }
 
@@ -165,7 +167,8 @@ pub(super) async fn calendar(tenant: &mut Tenant, loading: &mut Loading<'_>) -> 
     }
     let schools: Vec<Uuid> = calendar.iter().map(|d| loading.ids.schools[d.school]).collect();
     let dates: Vec<NaiveDate> = calendar.iter().map(|d| d.date).collect();
-    let (from_schools, from): (Vec<Uuid>, Vec<NaiveDate>) = first.into_iter().map(|(school, date)| (loading.ids.schools[school], date)).unzip();
+    let (from_schools, from): (Vec<Uuid>, Vec<NaiveDate>) =
+        first.into_iter().map(|(school, date)| (loading.ids.schools[school], date)).unzip();
     let gone = sqlx::query(
         "delete from rollcall.calendar_day c using unnest($2::uuid[], $3::date[]) as f(school, date)
          where c.district = $1 and c.school = f.school and c.date >= f.date

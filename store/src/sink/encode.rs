@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{
-    Array, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, UInt8Array,
-    UInt64Array,
+    Array, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    UInt8Array, UInt64Array,
 };
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt64Type};
 use chrono::{DateTime, NaiveDate, Utc};

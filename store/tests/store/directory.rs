@@ -13,7 +13,8 @@ use crate::database::{Database, District, PATIENCE, ZONE};
 
 async fn gate(database: &Database, district: &District, name: &str) -> (DeviceId, String) {
     let mut tenant = database.store.tenant(district.id).await.unwrap();
-    let device = NewDevice { school: district.school, kind: DeviceKind::Gate, name: name.into(), gateway: None, person: None, section: None };
+    let device =
+        NewDevice { school: district.school, kind: DeviceKind::Gate, name: name.into(), gateway: None, person: None, section: None };
     let added = add_device(&mut tenant, &device).await.unwrap();
     tenant.commit().await.unwrap();
     added
@@ -60,7 +61,9 @@ async fn changes_arrive_by_notice_also_after_the_connection_was_lost() {
     let other = database.district("South").await;
     until(&cache, |directory| directory.district(other.id).is_some()).await;
 
-    database.as_owner("select pg_terminate_backend(pid) from pg_stat_activity where query ilike '%listen%' and pid <> pg_backend_pid()").await;
+    database
+        .as_owner("select pg_terminate_backend(pid) from pg_stat_activity where query ilike '%listen%' and pid <> pg_backend_pid()")
+        .await;
     in_district(&database, &district, "update rollcall.school set name = 'Washington'").await;
     until(&cache, |directory| directory.school(district.school).is_some_and(|(_, school)| school.name == "Washington")).await;
 

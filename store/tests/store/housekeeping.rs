@@ -17,7 +17,9 @@ async fn partitions_are_made_ahead_and_dropped_past_their_days() {
     let first = run_once(&database.store, now).await.unwrap();
     assert_eq!((first.partitions_created, first.partitions_dropped), (16, 0));
     assert_eq!(run_once(&database.store, now).await.unwrap().partitions_created, 0);
-    database.as_owner("select rollcall.create_event_partition('scan', '2020-01-01'), rollcall.create_event_partition('activity', '2020-01-02')").await;
+    database
+        .as_owner("select rollcall.create_event_partition('scan', '2020-01-01'), rollcall.create_event_partition('activity', '2020-01-02')")
+        .await;
     let next = run_once(&database.store, now).await.unwrap();
     assert_eq!((next.partitions_created, next.partitions_dropped), (0, 2));
     // A clock gone wrong must not drop what is young.

@@ -110,7 +110,8 @@ fn batch(kind: Kind, district: &District, own: Vec<ArrayRef>) -> EventBatch {
 
 fn telemetry(district: &District) -> EventBatch {
     let metrics = StringArray::from(vec!["steps", "bad\0name"]);
-    let own: Vec<ArrayRef> = vec![ids(&[Some(district.student.0), None]), Arc::new(metrics), Arc::new(Float64Array::from(vec![14.5, -0.25]))];
+    let own: Vec<ArrayRef> =
+        vec![ids(&[Some(district.student.0), None]), Arc::new(metrics), Arc::new(Float64Array::from(vec![14.5, -0.25]))];
     batch(Kind::Telemetry, district, own)
 }
 
@@ -185,8 +186,13 @@ async fn all_kinds_and_districts_arrive_as_they_were_said() {
     let log = Arc::new(MemoryLog::new());
     let (marked, other_marked) = (a_mark(&one, MarkStatus::Tardy), a_mark(&other, MarkStatus::AbsentExcused));
     log.append(vec![scans(&one, 1, 3), telemetry(&one), activity(&one), words(&one)]).unwrap();
-    log.append(vec![mark::encode(one.id, &[marked.clone()]), mark::encode(other.id, &[other_marked]), dead_letters(&one), dead_letters(&other)])
-        .unwrap();
+    log.append(vec![
+        mark::encode(one.id, &[marked.clone()]),
+        mark::encode(other.id, &[other_marked]),
+        dead_letters(&one),
+        dead_letters(&other),
+    ])
+    .unwrap();
     let mut running = Running::start(&database, &log);
     running.drained(&log).await;
     assert_eq!(log.committed("sink"), Some(log.end()));
@@ -198,7 +204,14 @@ async fn all_kinds_and_districts_arrive_as_they_were_said() {
     assert_eq!(is("event.activity", "kind = 3 and resource = 'quiz:brüche-3' and section is not null and dur_ms = 5200").await, 1);
     assert_eq!(is("event.activity", "kind = 1 and section is null and dur_ms is null and offline").await, 1);
     assert_eq!(is("event.device_status", "battery = 0.61 and fw = '2.4.1' and queued is null and uptime_s = 86120 and connected").await, 1);
-    assert_eq!(is("rollcall.mark", "status = 'tardy' and authority = 'office' and reason = 'dentist' and date = '2026-11-20' and at = '2026-11-20T14:00Z'").await, 1);
+    assert_eq!(
+        is(
+            "rollcall.mark",
+            "status = 'tardy' and authority = 'office' and reason = 'dentist' and date = '2026-11-20' and at = '2026-11-20T14:00Z'"
+        )
+        .await,
+        1
+    );
     assert_eq!(database.count("rollcall.dead_letter").await, 4);
     assert_eq!(is("rollcall.dead_letter", "payload = '\\x00ff' and message = U&'a \\FFFD in it' and topic = 'ws'").await, 2);
 
@@ -229,7 +242,11 @@ async fn interrupted_and_replayed_writes_leave_each_row_once() {
     for _ in 0..20 {
         log.append(vec![scans(&district, seq, 400)]).unwrap();
         seq += 400;
-        database.as_owner("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall' and pid <> pg_backend_pid()").await;
+        database
+            .as_owner(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rollcall' and pid <> pg_backend_pid()",
+            )
+            .await;
     }
     running.drained(&log).await;
     assert_scans_once(&database, seq.cast_signed()).await;

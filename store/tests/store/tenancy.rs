@@ -81,7 +81,8 @@ async fn without_a_tenant_nothing_is_seen_and_nothing_written() {
         assert_eq!(seen, 1, "{relation}");
     }
     drop(tenant);
-    let refused = sqlx::query("insert into rollcall.district (district, name) values (gen_random_uuid(), 'x')").execute(database.store.pool()).await;
+    let refused =
+        sqlx::query("insert into rollcall.district (district, name) values (gen_random_uuid(), 'x')").execute(database.store.pool()).await;
     assert!(refused.unwrap_err().to_string().contains("row-level security"));
 }
 
@@ -92,7 +93,8 @@ async fn one_district_cannot_reach_into_another() {
     let mut tenant = database.store.tenant(one.id).await.unwrap();
     let seen: Vec<String> = sqlx::query_scalar("select name from rollcall.school").fetch_all(&mut *tenant).await.unwrap();
     assert_eq!(seen, ["School of One"]);
-    let moved = sqlx::query("update rollcall.school set name = 'x' where id = $1").bind(other.school.0).execute(&mut *tenant).await.unwrap();
+    let moved =
+        sqlx::query("update rollcall.school set name = 'x' where id = $1").bind(other.school.0).execute(&mut *tenant).await.unwrap();
     assert_eq!(moved.rows_affected(), 0);
     let planted = sqlx::query("insert into rollcall.school (district, id, name, zone) values ($1, $2, 'x', $3)")
         .bind(other.id.0)
@@ -103,10 +105,8 @@ async fn one_district_cannot_reach_into_another() {
     assert!(planted.unwrap_err().to_string().contains("row-level security"));
     // The next transaction on the same connection starts without a tenant.
     drop(tenant);
-    let left: Option<String> = sqlx::query_scalar("select nullif(current_setting('rollcall.district', true), '')")
-        .fetch_one(database.store.pool())
-        .await
-        .unwrap();
+    let left: Option<String> =
+        sqlx::query_scalar("select nullif(current_setting('rollcall.district', true), '')").fetch_one(database.store.pool()).await.unwrap();
     assert_eq!(left, None);
 }
 
@@ -125,7 +125,10 @@ async fn event_tables_and_what_is_append_only_are_closed() {
     ] {
         let mut tenant = database.store.tenant(district.id).await.unwrap();
         let refused = tenant.execute(statement).await.unwrap_err().to_string();
-        assert!(refused.contains("permission denied") || refused.contains("must be owner") || refused.contains("trigger functions"), "{statement}: {refused}");
+        assert!(
+            refused.contains("permission denied") || refused.contains("must be owner") || refused.contains("trigger functions"),
+            "{statement}: {refused}"
+        );
     }
 }
 
@@ -143,7 +146,11 @@ async fn an_owner_without_superuser_rights_is_enough() {
     let store = Store::connect(&config).await.unwrap();
     let district = DistrictId::random();
     let mut tenant = store.tenant(district).await.unwrap();
-    sqlx::query("insert into rollcall.district (district, name) values ($1, 'Modest')").bind(district.0).execute(&mut *tenant).await.unwrap();
+    sqlx::query("insert into rollcall.district (district, name) values ($1, 'Modest')")
+        .bind(district.0)
+        .execute(&mut *tenant)
+        .await
+        .unwrap();
     tenant.commit().await.unwrap();
     let found: Vec<(sqlx::types::Uuid, String)> =
         sqlx::query_as("select district, name from rollcall.districts()").fetch_all(store.pool()).await.unwrap();

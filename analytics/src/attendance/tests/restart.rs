@@ -16,13 +16,25 @@ use super::town::*;
 enum Step {
     /// Somebody is scanned so many minutes before now. A number that was used before is that event sent again: admission
     /// lets a number into the log with one content only.
-    Scan { person: u8, seq: u64, minutes_ago: i64, direction: Direction },
-    Mark { person: u8, period: u8, status: MarkStatus },
+    Scan {
+        person: u8,
+        seq: u64,
+        minutes_ago: i64,
+        direction: Direction,
+    },
+    Mark {
+        person: u8,
+        period: u8,
+        status: MarkStatus,
+    },
     Connection(bool),
     Heartbeat(i64),
     Minutes(i64),
     /// The process is killed or stopped; the sink stands so far behind the log's end.
-    Restart { kill: bool, behind: u64 },
+    Restart {
+        kill: bool,
+        behind: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -109,7 +121,13 @@ async fn live_through(steps: &[Step], restarts: bool) -> (Vec<Json>, Written) {
         let d = &row.detail;
         let says = format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {minutes}",
-            row.status, row.rule, row.since, d.flags, d.mark.as_ref().map(|m| m.id), d.arrival, d.departure
+            row.status,
+            row.rule,
+            row.since,
+            d.flags,
+            d.mark.as_ref().map(|m| m.id),
+            d.arrival,
+            d.departure
         );
         let key = (row.day, row.student, row.meeting);
         let before = last.insert(key, says.clone());

@@ -84,11 +84,7 @@ impl Town {
             gateway: None,
         };
         let students = |number: u8| (0..STUDENTS).map(move |s| (student(10 * number + s), (number, vec![0, 1])));
-        Self {
-            schools,
-            enrolled: (0..schools).flat_map(students).collect(),
-            devices: (0..schools).map(device).collect(),
-        }
+        Self { schools, enrolled: (0..schools).flat_map(students).collect(), devices: (0..schools).map(device).collect() }
     }
 }
 
@@ -130,16 +126,12 @@ impl DirectoryView for Town {
             })
             .collect();
         let mine = self.enrolled.iter().filter(|(_, (at, _))| *at == number);
-        let places = |periods: &Vec<u8>| -> Box<[u32]> {
-            periods.iter().filter(|_| in_session).map(|period| u32::from(*period)).collect()
-        };
+        let places = |periods: &Vec<u8>| -> Box<[u32]> { periods.iter().filter(|_| in_session).map(|period| u32::from(*period)).collect() };
         Some(DayPlan {
             span: date_span(day.date, zone),
             policy: AttendancePolicy::default(),
             meetings,
-            sections: (0..2)
-                .map(|n| (section(number, n), SectionInfo { title: format!("Class {n}"), room: None }))
-                .collect(),
+            sections: (0..2).map(|n| (section(number, n), SectionInfo { title: format!("Class {n}"), room: None })).collect(),
             students: mine.map(|(id, (_, periods))| (*id, places(periods))).collect(),
         })
     }
@@ -202,12 +194,8 @@ impl AttendanceStore for Database {
             let on_date = |scan: &ScanEvidence| local_date(scan.ts, ZONES[number as usize]) == Some(day.date);
             let mut cut = Cut { next_offset: *self.sunk.lock(), ..Cut::default() };
             for batch in self.batches() {
-                cut.scans.extend(
-                    scan::decode(&batch).filter(|(_, at, scan)| *at == day.school && on_date(scan)).map(|row| row.2),
-                );
-                cut.marks.extend(
-                    mark::decode(&batch).map(|row| row.2).filter(|m| (m.school, m.date) == (day.school, day.date)),
-                );
+                cut.scans.extend(scan::decode(&batch).filter(|(_, at, scan)| *at == day.school && on_date(scan)).map(|row| row.2));
+                cut.marks.extend(mark::decode(&batch).map(|row| row.2).filter(|m| (m.school, m.date) == (day.school, day.date)));
             }
             cut.last = self
                 .newest()
@@ -374,16 +362,8 @@ impl Running {
 
 /// A scan at the gate of a school, received when it happened.
 pub fn scanned(number: u8, person: PersonId, seq: u64, ts: UtcMillis, direction: Direction) -> ScanRow {
-    let evidence = ScanEvidence {
-        student: person,
-        device: gate(number),
-        seq,
-        ts,
-        received: ts,
-        direction,
-        offline: false,
-        offset: Offset(0),
-    };
+    let evidence =
+        ScanEvidence { student: person, device: gate(number), seq, ts, received: ts, direction, offline: false, offset: Offset(0) };
     ScanRow { district: DISTRICT, school: school(number), badge: BadgeId(uuid(6, 0)), method: Method::Qr, evidence }
 }
 
