@@ -225,6 +225,9 @@ pub struct DeviceAdd {
     /// What people call it, such as "Gate 1"
     #[arg(long)]
     pub name: String,
+    /// Register this many, all or none; a number from 1 on follows the name
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: Option<u32>,
     /// The only person that a tablet or wearable speaks for: id or sourcedId
     #[arg(long, value_name = "ID")]
     pub person: Option<String>,
@@ -236,7 +239,7 @@ pub struct DeviceAdd {
     pub gateway: Option<String>,
     #[command(flatten)]
     pub district: InDistrict,
-    /// Print {"id", "token"} as JSON
+    /// Print {"id", "token"} as JSON, a line each
     #[arg(long)]
     pub json: bool,
 }

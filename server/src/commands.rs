@@ -96,14 +96,27 @@ pub async fn device_add(config: &Config, add: &DeviceAdd) -> Result<()> {
         Some(wanted) => Some(wanted.parse::<DeviceId>().with_context(|| format!("{wanted:?} is no device id"))?),
         None => None,
     };
-    let device = NewDevice { school, kind: device_kind(add.kind), name: add.name.clone(), gateway, person, section };
-    let (id, token) = admin::add_device(&mut tenant, &device).await?;
-    tenant.commit().await?;
-    if add.json {
-        println!("{}", json!({"id": id, "token": token}));
-    } else {
-        println!("id    {id}\ntoken {token}\nThe token is not stored and cannot be shown again.");
+    let mut device = NewDevice { school, kind: device_kind(add.kind), name: add.name.clone(), gateway, person, section };
+    let mut added = Vec::new();
+    for number in 1..=add.count.unwrap_or(1) {
+        if add.count.is_some() {
+            device.name = format!("{} {number}", add.name);
+        }
+        added.push(admin::add_device(&mut tenant, &device).await?);
     }
+    tenant.commit().await?;
+    let mut out = std::io::stdout().lock();
+    for (id, token) in &added {
+        if add.json {
+            writeln!(out, "{}", json!({"id": id, "token": token}))?;
+        } else {
+            writeln!(out, "id    {id}\ntoken {token}")?;
+        }
+    }
+    if !add.json {
+        writeln!(out, "A token is not stored and cannot be shown again.")?;
+    }
+    drop(out);
     database.close().await;
     Ok(())
 }

@@ -1,0 +1,131 @@
+//! A server of this scenario's own: the real binary, a private PostgreSQL, a folder that goes away with it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rollcall_tests::district::{Device, District};
+use rollcall_tests::{Instance, district};
+use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::meter::Meter;
+
+/// How long the database may need to end before its folder is removed.
+const DATABASE_END: Duration = Duration::from_secs(5);
+
+/// How often the database is asked whether it has caught up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
+
+pub struct Fresh {
+    pub instance: Instance,
+    dir: TempDir,
+}
+
+impl Fresh {
+    /// Starts it on free ports with settings as `("ROLLCALL_...", value)` in its environment's stead: a configuration file.
+    pub fn start(config: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("rollcall-bench").tempdir()?;
+        let data = dir.path().join("data");
+        std::fs::create_dir_all(&data)?;
+        let instance = if config.is_empty() {
+            Instance::start(&data)?
+        } else {
+            let file = dir.path().join("bench.toml");
+            std::fs::write(&file, config)?;
+            Instance::start_with(&data, &["--config", &file.display().to_string()])?
+        };
+        Ok(Self { instance, dir })
+    }
+
+    /// The folder beside the server's own, for files of the scenario.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A synthetic district of one school whose present period began two minutes ago.
+    pub fn district(&self, students: u32) -> Result<District> {
+        district::synthetic(&self.instance, self.dir(), "Bench", students)
+    }
+
+    /// Registers devices of one kind, each with its token.
+    pub fn devices(&self, district: &District, kind: &str, name: &str, count: usize) -> Result<Vec<Device>> {
+        let count_text = count.to_string();
+        let args = [
+            "device",
+            "add",
+            "--district",
+            &district.name,
+            "--school",
+            &district.school,
+            "--kind",
+            kind,
+            "--name",
+            name,
+            "--count",
+            &count_text,
+        ];
+        let text = self.instance.command(&[&args[..], &["--json"]].concat(), "")?;
+        let devices = text.lines().map(|line| {
+            let added: serde_json::Value = serde_json::from_str(line)?;
+            let field = |key: &str| added[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {added}"));
+            Ok(Device { id: field("id")?, token: field("token")? })
+        });
+        let devices = devices.collect::<Result<Vec<_>>>()?;
+        ensure!(devices.len() == count, "{} devices instead of {count}", devices.len());
+        Ok(devices)
+    }
+
+    /// Begins to measure what the server and its database use.
+    pub fn meter(&self) -> Result<Meter> {
+        Meter::begin(self.instance.pid(), Some(&self.data()))
+    }
+
+    /// A connection to the private database as its owner, who sees all districts.
+    pub async fn database(&self) -> Result<PgConnection> {
+        let pid_file = std::fs::read_to_string(self.data().join("postgres/data/postmaster.pid"))?;
+        let socket = pid_file.lines().nth(4).unwrap_or_default().trim().replace('/', "%2F");
+        Ok(PgConnection::connect(&format!("postgres://rollcall@{socket}/postgres")).await?)
+    }
+
+    /// One number of `/metrics`; all series of the name added up, 0 when there is none.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = reqwest::get(format!("{}/metrics", self.instance.http)).await?.error_for_status()?.text().await?;
+        let of_name = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        of_name.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
+    }
+
+    /// Waits until the sink has written everything that is durable.
+    pub async fn caught_up(&self, at_most: Duration) -> Result<Duration> {
+        let began = Instant::now();
+        loop {
+            let behind = self.metric("rollcall_sink_lag_rows").await?;
+            if behind == 0.0 {
+                return Ok(began.elapsed());
+            }
+            if began.elapsed() > at_most {
+                bail!("after {at_most:?} the sink is still {behind} rows behind");
+            }
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let database = crate::meter::postmaster(&self.data());
+        let _ = self.instance.kill();
+        let Some(pid) = database.and_then(|pid| i32::try_from(pid).ok()) else { return };
+        // SAFETY: signals to the pid that the pid file in our own folder names; 0 only asks whether it is there.
+        let signal = |signal| unsafe { libc::kill(pid, signal) } == 0;
+        let began = Instant::now();
+        signal(libc::SIGQUIT);
+        while signal(0) && began.elapsed() < DATABASE_END {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
