@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask demo`, `cargo xtask test` and what they are made of. Each does its own set-up.
 
+mod node;
 mod rules;
 mod setup;
 mod shell;

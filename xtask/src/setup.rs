@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::node;
 use crate::shell::{command, has, root};
 
 /// Something the product or its tests need of the machine.
@@ -19,7 +20,7 @@ struct Need {
 const POSTGRES: Need =
     Need { what: "PostgreSQL 15 or newer (initdb, postgres)", there: postgres_there, apt: &["postgresql"], brew: &["postgresql@17"] };
 const NODE: Need =
-    Need { what: "Node.js 20 or newer with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
+    Need { what: "Node.js with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
 const MOSQUITTO: Need = Need {
     what: "mosquitto_pub, a foreign MQTT client",
     there: || has("mosquitto_pub"),
@@ -43,6 +44,7 @@ fn chromium_there() -> bool {
 /// What `cargo xtask demo` needs: the database, and Node for the dashboard.
 pub fn for_demo() -> Result<()> {
     install(&[POSTGRES, NODE])?;
+    node::recent()?;
     npm_install("dashboard")?;
     build_dashboard()
 }
@@ -50,6 +52,7 @@ pub fn for_demo() -> Result<()> {
 /// What `cargo xtask test` needs.
 pub fn for_tests(browser: bool) -> Result<()> {
     install(&[POSTGRES, NODE, MOSQUITTO])?;
+    node::recent()?;
     npm_install("dashboard")?;
     npm_install("tests/timescale")?;
     if browser {
@@ -99,16 +102,19 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// `npm ci`, unless the lock file is the one that was installed last.
+/// `npm ci`, unless the lock file is the one that was installed last, by the same Node.js: npm leaves out optional packages
+/// that do not run on the version it has, the build tool's own binaries among them.
 fn npm_install(folder: &str) -> Result<()> {
     let dir = root().join(folder);
     let lock = fs::read_to_string(dir.join("package-lock.json"))?;
-    let stamp = dir.join("node_modules/.installed-lock.json");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+    let (major, minor) = node::version()?;
+    let wanted = format!("node {major}.{minor}\n{lock}");
+    let stamp = dir.join("node_modules/.installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     command("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).dir(folder).run()?;
     fs::create_dir_all(dir.join("node_modules"))?;
-    fs::write(stamp, lock)?;
+    fs::write(stamp, wanted)?;
     Ok(())
 }
