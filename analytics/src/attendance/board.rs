@@ -233,10 +233,16 @@ pub(super) fn device_counts(live: &Live, id: DistrictId, changes: &mut Changes) 
 /// The state of a student's topic: the day's conclusion as keys of one collection.
 pub(super) fn student(live: &Live, id: PersonId) -> Option<Changes> {
     let today = student_today(live, None, id)?;
+    let (arrival, departure) = today.seen.map_or((None, None), |(arrival, departure)| (Some(arrival), departure));
     let mut state = Changes::new();
-    state.set("day", "date", today.date).set("day", "inside_since", today.inside_since.map(Instant));
+    state
+        .set("day", "date", today.date)
+        .set("day", "zone", today.zone.name())
+        .set("day", "inside_since", today.inside_since.map(Instant))
+        .set("day", "arrival", arrival.map(Instant))
+        .set("day", "departure", departure.map(Instant));
     let Some(day) = today.day else {
-        for key in ["status", "since", "rule", "detail", "arrival", "departure"] {
+        for key in ["status", "since", "rule", "detail"] {
             state.set("day", key, ());
         }
         return Some(state);
@@ -245,8 +251,6 @@ pub(super) fn student(live: &Live, id: PersonId) -> Option<Changes> {
         .set("day", "status", day.status)
         .set("day", "since", day.since.map(Instant))
         .set("day", "rule", day.rule)
-        .set("day", "arrival", day.detail.arrival.map(Instant))
-        .set("day", "departure", day.detail.departure.map(Instant))
         .set("day", "detail", day.detail);
     Some(state)
 }
@@ -273,6 +277,8 @@ pub(super) fn student_today(live: &Live, district: Option<DistrictId>, id: Perso
     Some(StudentToday {
         school: day.key.school,
         date: day.key.date,
+        zone: school.info.zone,
+        seen: day.people.get(&id)?.evidence.seen(&day.plan.policy),
         inside_since: day.people.get(&id)?.evidence.inside_since(&day.plan.policy).map(|(since, _)| since),
         day: window(meetings),
         periods: (0..meetings).filter_map(window).collect(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use chrono_tz::Tz;
 use rollcall_model::attendance::StatusDetail;
 use rollcall_model::ids::{DeviceId, DistrictId, Offset, PeriodId, PersonId, SchoolId, SectionId};
 use rollcall_model::status::{Rule, Status};
@@ -30,6 +31,11 @@ pub struct Inside {
 pub struct StudentToday {
     pub school: SchoolId,
     pub date: NaiveDate,
+    /// Of the school.
+    pub zone: Tz,
+    /// First entry and last exit of the day by evidence, before the first bell and after the last one too.
+    #[serde(skip)]
+    pub seen: Option<(UtcMillis, Option<UtcMillis>)>,
     /// In the building since, by evidence.
     #[serde(with = "rfc3339::option")]
     pub inside_since: Option<UtcMillis>,

@@ -77,6 +77,8 @@ export interface SchoolLine {
 /** The one collection of a student's topic. */
 export interface Day {
   date?: string;
+  /** IANA zone of the school. */
+  zone?: string;
   status?: Status | null;
   rule?: string | null;
   arrival?: Instant | null;

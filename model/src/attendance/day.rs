@@ -102,6 +102,14 @@ impl StudentDay {
         Intervals::new(&self.scans, policy)
     }
 
+    /// First entry and last exit of the day by evidence, bells or not; without the exit: still in the building.
+    /// `None`: no presence was seen.
+    pub fn seen(&self, policy: &AttendancePolicy) -> Option<(UtcMillis, Option<UtcMillis>)> {
+        let mut intervals = self.intervals(policy);
+        let first = intervals.next()?;
+        Some((first.from, intervals.last().unwrap_or(first).until))
+    }
+
     /// Since when, and through which device, the student is in the building by evidence; `None`: not in it.
     pub fn inside_since(&self, policy: &AttendancePolicy) -> Option<(UtcMillis, DeviceId)> {
         let last = self.intervals(policy).last()?;

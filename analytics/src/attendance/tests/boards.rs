@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rollcall_model::event::Direction::{In, Out};
+use rollcall_model::event::Direction::{self, In, Out};
 use rollcall_model::ids::Offset;
 use rollcall_model::status::{MarkStatus, Status};
+use rollcall_model::time::UtcMillis;
 use serde_json::json;
 
 use super::town::*;
@@ -52,6 +53,33 @@ async fn an_arrival_moves_the_boards() {
     assert_eq!(inside.iter().map(|inside| inside.person).collect::<Vec<_>>(), [student(0)]);
     town.scan(scanned(0, student(0), 2, at(0, 8, 30), Out)).await;
     assert!(town.handle.building(DISTRICT, school(0)).await.unwrap().is_empty());
+    town.stop(false).await;
+}
+
+/// A family is told of the arrival and of the departure even when both lie before the first bell, and of the way home
+/// after the last one: the day's window is the school's business, not theirs.
+#[tokio::test]
+async fn a_family_sees_comings_and_goings_outside_the_bells() {
+    let town = morning().await;
+    let mut topic = town.hub.subscribe(&format!("student/{}/day", student(0)), None);
+    let mut day = serde_json::Map::new();
+    let known = |day: &serde_json::Map<_, serde_json::Value>, key: &str| day.get(key).filter(|value| !value.is_null()).cloned();
+    let mut follow = async |scan: Option<(u64, UtcMillis, Direction)>| {
+        if let Some((seq, ts, direction)) = scan {
+            town.scan(scanned(0, student(0), seq, ts, direction)).await;
+        }
+        let data: serde_json::Value = serde_json::from_slice(topic.next().await.unwrap().data()).unwrap();
+        day.extend(data["day"].as_object().unwrap().clone());
+        (day["status"].clone(), known(&day, "arrival"), known(&day, "departure"))
+    };
+    follow(None).await;
+    let (status, arrival, departure) = follow(Some((1, at(0, 7, 20), In))).await;
+    assert_eq!((arrival, departure), (Some(json!("2026-11-20T06:20:00.000Z")), None), "{status}");
+    let (status, arrival, departure) = follow(Some((2, at(0, 7, 28), Out))).await;
+    assert_eq!(status, "expected");
+    assert_eq!(arrival, Some(json!("2026-11-20T06:20:00.000Z")));
+    assert_eq!(departure, Some(json!("2026-11-20T06:28:00.000Z")));
+    assert_eq!(day["zone"], "Europe/Berlin");
     town.stop(false).await;
 }
 
