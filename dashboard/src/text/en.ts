@@ -125,6 +125,7 @@ export const en = {
     behindLine: (device: string, why: string) => `${device} ${why}`,
     behindWhy: { offline: 'is offline', queued: 'still holds scans', silent: 'has gone silent' } as Record<string, string>,
     history: 'Today so far',
+    reason: 'Reason, if there is one (kept with the mark)',
     minutes: (present: number, scheduled: number) => `${present} of ${scheduled} minutes present`,
     noHistory: 'No change so far.',
     asOf: (time: string) => `since ${time}`,
@@ -210,7 +211,10 @@ export const en = {
     arrived: 'Arrived',
     left: 'Left',
     notYet: 'not yet',
+    inClass: 'in class',
     say: {
+      leftAgain: (name: string, came: string, left: string) => `${name} came at ${came} and left again at ${left}.`,
+      seen: (name: string, came: string) => `${name} came into school at ${came}, but has not been seen in class.`,
       present: (name: string) => `${name} is at school.`,
       tardy: (name: string) => `${name} is at school and arrived after the bell.`,
       absent: (name: string) => `${name} has not been seen at school today. If this surprises you, please call the office.`,
