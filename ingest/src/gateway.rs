@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,7 @@ pub struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mqtt_payloads: IntCounter,
     throttle: Throttle,
+    arrivals: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -51,6 +52,7 @@ impl Gateway {
             presence: Presence::new(&admission),
             throttle: Throttle::new(config.auth_failures_per_minute_max),
             mqtt_payloads: metrics.publishes.with_label_values(&["mqtt"]),
+            arrivals: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             config,
             directory,
@@ -62,6 +64,11 @@ impl Gateway {
     /// For the api and the server.
     pub fn handle(self: &Arc<Self>) -> GatewayHandle {
         GatewayHandle { gateway: self.clone() }
+    }
+
+    /// The place of a connection that was accepted now in the order of all.
+    pub(crate) fn next_arrival(&self) -> u64 {
+        self.arrivals.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

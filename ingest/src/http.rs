@@ -129,7 +129,7 @@ async fn ingest_websocket(State(gateway): State<Arc<Gateway>>, mut request: Requ
 }
 
 async fn mqtt(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) -> Response {
-    let peer = Peer { address: address(&request), transport: "websocket", certificate: None };
+    let peer = Peer { address: address(&request), transport: "websocket", arrival: gateway.next_arrival(), certificate: None };
     let limits = Limits { message_bytes_max: gateway.config.packet_bytes_max, ..Limits::default() };
     match rollcall_websocket::accept(&mut request, &["mqtt"], limits) {
         Err(error) => error.into_response(),

@@ -107,7 +107,9 @@ async fn accept_all(
                     gateway.metrics.connections_refused.with_label_values(&["limit"]).inc();
                     continue;
                 };
-                connections.spawn(serve(gateway.clone(), stream, address, tls, place));
+                let transport = if tls.is_some() { "tls" } else { "tcp" };
+                let peer = Peer { address: Some(address.ip()), transport, arrival: gateway.next_arrival(), certificate: None };
+                connections.spawn(serve(gateway.clone(), stream, peer, tls, place));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -124,26 +126,23 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Socket
     }
 }
 
-async fn serve(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, _place: Place) {
+async fn serve(gateway: Arc<Gateway>, stream: TcpStream, peer: Peer, tls: Option<TlsAcceptor>, _place: Place) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    let address = Some(address.ip());
-    let Some(tls) = tls else {
-        return connection::serve(gateway, stream, Peer { address, transport: "tcp", certificate: None }).await;
-    };
+    let Some(tls) = tls else { return connection::serve(gateway, stream, peer).await };
     // Boxed, so that a connection without TLS does not carry its state.
-    Box::pin(serve_tls(gateway, stream, address, tls)).await;
+    Box::pin(serve_tls(gateway, stream, peer, tls)).await;
 }
 
-async fn serve_tls(gateway: Arc<Gateway>, stream: TcpStream, address: Option<IpAddr>, tls: TlsAcceptor) {
+async fn serve_tls(gateway: Arc<Gateway>, stream: TcpStream, peer: Peer, tls: TlsAcceptor) {
     let limit = Duration::from_millis(gateway.config.connect_timeout_ms);
     let Ok(Ok(stream)) = tokio::time::timeout(limit, tls.accept(stream)).await else {
         gateway.metrics.connections_refused.with_label_values(&["tls"]).inc();
         return;
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| device_of(chain.first()?));
-    connection::serve(gateway, stream, Peer { address, transport: "tls", certificate }).await;
+    connection::serve(gateway, stream, Peer { certificate, ..peer }).await;
 }
 
 /// The device that the common name of a verified certificate is the id of.

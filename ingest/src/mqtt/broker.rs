@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 pub const TAKEN_OVER: u8 = 0x8e;
 pub const SHUTTING_DOWN: u8 = 0x8b;
 pub const ADMINISTRATIVE: u8 = 0x98;
+const QUOTA: u8 = 0x97;
 
 /// A message to publish when a client is lost.
 #[derive(Clone, Debug)]
@@ -77,6 +78,8 @@ pub struct Attached {
 /// A client that asks for its session.
 pub struct Arrival {
     pub client_id: Arc<str>,
+    /// Place of its connection in the order in which the server accepted them.
+    pub number: u64,
     pub owner: Option<DeviceId>,
     pub clean_start: bool,
     pub expiry_s: u32,
@@ -108,12 +111,17 @@ impl Broker {
         }
     }
 
-    /// Gives a client its session and ends the connection that has it now. `None`: the device has too many clients.
-    pub fn attach(&self, arrival: Arrival) -> Option<Attached> {
+    /// Gives a client its session and ends the connection that has it now. `Err` is the reason code of the refusal: the
+    /// device has too many clients, or a newer connection of this client is here already. The latter happens where a client
+    /// gave up a connection whose credentials were still being checked: it must not take the session from its successor.
+    pub fn attach(&self, arrival: Arrival) -> Result<Attached, u8> {
         let mut tables = self.tables.lock();
         let mut wills = Vec::new();
         let mut kept = None;
         if let Some(old) = tables.sessions.get(&arrival.client_id).cloned() {
+            if old.inner.lock().link.as_ref().is_some_and(|link| link.arrival > arrival.number) {
+                return Err(TAKEN_OVER);
+            }
             // A session belongs to whom it was made for: nobody inherits another device's queue.
             let ends = arrival.clean_start || old.owner != arrival.owner || old.inner.lock().expiry_s == 0;
             wills.extend(tables.lose(&old, ends, TAKEN_OVER, &self.metrics));
@@ -127,16 +135,16 @@ impl Broker {
         let present = kept.is_some();
         let session = match kept {
             Some(session) => session,
-            None => tables.create(&arrival, self.clients_per_device_max, &mut wills)?,
+            None => tables.create(&arrival, self.clients_per_device_max, &mut wills).ok_or(QUOTA)?,
         };
-        let link = Arc::new(Link::default());
+        let link = Arc::new(Link::new(arrival.number));
         {
             let mut inner = session.inner.lock();
             inner.link = Some(link.clone());
             inner.expiry_s = arrival.expiry_s;
             inner.will = arrival.will;
         }
-        Some(Attached { session, link, present, wills })
+        Ok(Attached { session, link, present, wills })
     }
 
     /// The connection has ended. Returns the wills that fall due now. `clean` tells a DISCONNECT that discards the will.

@@ -23,6 +23,8 @@ use crate::permission;
 pub struct Peer {
     pub address: Option<IpAddr>,
     pub transport: &'static str,
+    /// Its place in the order in which the server accepted connections; the later one keeps a session.
+    pub arrival: u64,
     /// The device that a verified client certificate names.
     pub certificate: Option<DeviceId>,
 }
@@ -100,6 +102,7 @@ fn reason_word(reason: u8) -> &'static str {
         0x88 => "unavailable",
         0x8b => "shutting_down",
         0x8c => "authentication_method",
+        0x8e => "superseded",
         0x97 => "quota",
         0x9f => "rate",
         _ => "other",
@@ -136,8 +139,9 @@ async fn admit(gateway: &Gateway, peer: &Peer, hello: Hello) -> Result<(Client, 
     if gateway.is_closing() {
         return Err(0x8b);
     }
-    let arrival = Arrival { client_id: client_id.as_str().into(), owner, clean_start: hello.clean_start, expiry_s, will };
-    let attached = gateway.broker.attach(arrival).ok_or(0x97)?;
+    let (number, clean_start) = (peer.arrival, hello.clean_start);
+    let arrival = Arrival { client_id: client_id.as_str().into(), number, owner, clean_start, expiry_s, will };
+    let attached = gateway.broker.attach(arrival)?;
     let keep_alive_s = match (config.keep_alive_max_s, hello.keep_alive_s, hello.version) {
         (0, asked, _) | (_, asked, Version::V4) => asked,
         (max, 0, _) => max,
@@ -212,14 +216,14 @@ fn refuse<S>(wire: &mut Wire<S>, version: Version, reason: u8) {
         (Version::V4, 0x84) => Code::RefusedProtocolVersion,
         (Version::V4, 0x85) => Code::ClientIdentifierNotValid,
         (Version::V4, 0x86) => Code::BadUserNamePassword,
-        (Version::V4, 0x88 | 0x8b | 0x97) => Code::ServiceUnavailable,
+        (Version::V4, 0x88 | 0x8b | 0x8e | 0x97) => Code::ServiceUnavailable,
         (Version::V4, _) => Code::NotAuthorized,
         (Version::V5, 0x81) => Code::MalformedPacket,
         (Version::V5, 0x82) => Code::ProtocolError,
         (Version::V5, 0x85) => Code::ClientIdentifierNotValid,
         (Version::V5, 0x86) => Code::BadUserNamePassword,
         (Version::V5, 0x87) => Code::NotAuthorized,
-        (Version::V5, 0x88 | 0x8b) => Code::ServerUnavailable,
+        (Version::V5, 0x88 | 0x8b | 0x8e) => Code::ServerUnavailable,
         (Version::V5, 0x8c) => Code::BadAuthenticationMethod,
         (Version::V5, 0x90) => Code::TopicNameInvalid,
         (Version::V5, 0x97) => Code::QuotaExceeded,

@@ -84,11 +84,17 @@ impl InFlight {
 #[derive(Default)]
 pub struct Link {
     pub wake: Notify,
+    /// Place of the connection in the order in which the server accepted them.
+    pub arrival: u64,
     /// Reason code with which the connection is to end; 0 while it may live.
     close: AtomicU8,
 }
 
 impl Link {
+    pub fn new(arrival: u64) -> Self {
+        Self { arrival, ..Self::default() }
+    }
+
     /// Ends the connection; the first reason stands.
     pub fn close(&self, reason: u8) {
         let _ = self.close.compare_exchange(0, reason, Ordering::AcqRel, Ordering::Acquire);

@@ -1,5 +1,7 @@
 //! The MQTT standard, in a namespace where every topic is free: what a broker owes its clients.
 
+use std::sync::atomic::Ordering;
+
 use rollcall_ingest::{GatewayConfig, Namespace};
 
 use crate::harness::{Hello, Raw, Received, Server};
@@ -160,6 +162,24 @@ async fn a_takeover_ends_the_older_connection() {
     assert_eq!(old.expect(0xe0).await, [0x8e]);
     old.closed().await;
     new.silent().await;
+}
+
+/// What a load generator did that gave up connecting and tried again before its first CONNECT was answered.
+#[tokio::test]
+async fn a_connection_that_was_given_up_does_not_take_the_session_from_its_successor() {
+    let server = Server::start().await;
+    let who = server.device();
+    server.directory.slow.store(1, Ordering::SeqCst);
+    let mut given_up = server.raw().await;
+    given_up.send(&Hello::new(&who).encode()).await;
+    while server.directory.authentications.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut successor = server.v4(&who).await;
+    server.directory.permits.add_permits(1);
+    assert_eq!(given_up.expect(0x20).await, [0, 3]);
+    given_up.closed().await;
+    successor.silent().await;
 }
 
 fn with_will(id: &str, delay_s: u8) -> Hello {

@@ -20,7 +20,7 @@ use rollcall_stream::memory::MemoryLog;
 use rollcall_stream::{AppendError, EventBatch, Log, LogError, LogStatus, ReadBatch, schema};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "secret";
@@ -33,6 +33,9 @@ pub struct TestDirectory {
     pub devices: Mutex<HashMap<DeviceId, DeviceIdentity>>,
     version: AtomicU64,
     pub authentications: AtomicUsize,
+    /// Authentications that are to wait for a permit each; the others are answered at once.
+    pub slow: AtomicUsize,
+    pub permits: Semaphore,
     holder: BadgeHolder,
 }
 
@@ -51,7 +54,14 @@ impl Directory for TestDirectory {
     fn authenticate<'a>(&'a self, device: DeviceId, token: &'a str) -> BoxFuture<'a, Result<DeviceIdentity, AuthError>> {
         self.authentications.fetch_add(1, Ordering::SeqCst);
         let found = self.device(device).filter(|_| token == TOKEN).ok_or(AuthError::BadCredentials);
-        async move { found }.boxed()
+        let slow = self.slow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok();
+        async move {
+            if slow {
+                self.permits.acquire().await.unwrap().forget();
+            }
+            found
+        }
+        .boxed()
     }
 
     fn badge(&self, _: DistrictId, token: &str) -> Option<BadgeHolder> {
@@ -118,8 +128,14 @@ impl Server {
 
     pub async fn with(config: GatewayConfig) -> Self {
         let holder = BadgeHolder { badge: BadgeId::random(), person: PersonId::random() };
-        let directory =
-            Arc::new(TestDirectory { devices: Mutex::default(), version: AtomicU64::new(1), authentications: AtomicUsize::new(0), holder });
+        let directory = Arc::new(TestDirectory {
+            devices: Mutex::default(),
+            version: AtomicU64::new(1),
+            authentications: AtomicUsize::new(0),
+            slow: AtomicUsize::new(0),
+            permits: Semaphore::new(0),
+            holder,
+        });
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let (district, school) = (DistrictId::random(), SchoolId::random());
         Self::on(config, directory, Arc::new(MemoryLog::new()), folder, district, school).await
