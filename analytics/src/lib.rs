@@ -1,4 +1,5 @@
-//! What is computed from the log while it happens: live attendance and the live topics that show it.
+//! What is computed from the log while it happens: live attendance, engagement, and the live topics that show them.
 
 pub mod attendance;
+pub mod engagement;
 pub mod hub;

@@ -37,6 +37,10 @@ pub struct AttendancePolicy {
     pub late_max_ms: i64,
     /// A gate that reports heartbeats and then says nothing for this long is behind.
     pub gate_silence_max_s: u32,
+    /// Engagement: two events of a student at most this far apart are one stretch of activity.
+    pub activity_gap_max_s: u32,
+    /// Engagement: with data of a smaller share of the present students, in percent, resource alignment is not stated.
+    pub engagement_coverage_min_pct: u32,
 }
 
 impl Default for AttendancePolicy {
@@ -56,6 +60,8 @@ impl Default for AttendancePolicy {
             clock_skew_max_ms: limits::CLOCK_SKEW_MAX_MS,
             late_max_ms: limits::LATE_MAX_MS,
             gate_silence_max_s: 180,
+            activity_gap_max_s: 120,
+            engagement_coverage_min_pct: 50,
         }
     }
 }
@@ -74,6 +80,9 @@ pub const POLICY_MIN_MAX: u32 = 24 * 60;
 
 /// Longest repetition and silence that a policy may say, in seconds: one day.
 pub const POLICY_S_MAX: u32 = 24 * 60 * 60;
+
+/// Longest gap that activity may bridge: one window of engagement, so that a window depends on its two neighbours only.
+pub const ACTIVITY_GAP_S_MAX: u32 = 5 * 60;
 
 impl AttendancePolicy {
     /// Checks what the rules rely on: the order of the thresholds and the range of every number.
@@ -100,6 +109,8 @@ impl AttendancePolicy {
         minutes("short_day_whole_min", self.short_day_whole_min, 1)?;
         range("repeat_scan_s", self.repeat_scan_s.into(), 0, POLICY_S_MAX.into())?;
         range("gate_silence_max_s", self.gate_silence_max_s.into(), 1, POLICY_S_MAX.into())?;
+        range("activity_gap_max_s", self.activity_gap_max_s.into(), 1, ACTIVITY_GAP_S_MAX.into())?;
+        range("engagement_coverage_min_pct", self.engagement_coverage_min_pct.into(), 0, 100)?;
         range("clock_skew_max_ms", self.clock_skew_max_ms, 0, 24 * 60 * 60 * 1000)?;
         range("late_max_ms", self.late_max_ms, 0, 400 * 24 * 60 * 60 * 1000)
     }
@@ -139,6 +150,8 @@ mod tests {
             (r#"{"half_day_min": 300}"#, "half_day_min must not be greater than whole_day_min"),
             (r#"{"half_day_min": 0}"#, "half_day_min must lie between 1 and 1440"),
             (r#"{"reentry_min": 1441}"#, "reentry_min must lie between 0 and 1440"),
+            (r#"{"activity_gap_max_s": 301}"#, "activity_gap_max_s must lie between 1 and 300"),
+            (r#"{"engagement_coverage_min_pct": 101}"#, "engagement_coverage_min_pct must lie between 0 and 100"),
             (r#"{"gate_silence_max_s": 0}"#, "gate_silence_max_s must lie between 1 and 86400"),
         ];
         for (json, message) in refused {

@@ -1,0 +1,151 @@
+//! Runs the SQL of the definition over one set of tables.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use serde::Serialize;
+
+use super::definition::{STUDENT_SQL, WINDOW_SQL};
+use super::input::{Input, observed_schema};
+
+/// The values of one window. Counts are exact; ratios are derived from them by the SQL and are null where the
+/// definition says so. Without data (`with_data` = 0) there is no metric, which is not the same as a low one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct WindowValue {
+    /// Enrolled students who are present in the window.
+    pub present: u32,
+    /// How many of them there is data of.
+    pub with_data: u32,
+    pub events: u64,
+    /// Events that were received after the window had settled.
+    pub late_events: u64,
+    pub meaningful: u64,
+    pub active_ms: u64,
+    /// Of `active_ms` in allowed resources; 0 as well when none are set.
+    pub allowed_ms: u64,
+    /// `with_data` / `present`; null when nobody is present.
+    pub coverage: Option<f64>,
+    /// Active minutes of a student, the mean over those with data.
+    pub active_min: Option<f64>,
+    /// Meaningful events per active minute.
+    pub interaction_rate: Option<f64>,
+    /// Share of active time in allowed resources.
+    pub resource_alignment: Option<f64>,
+    pub quiz_present: Option<u32>,
+    pub quiz_responders: Option<u32>,
+    pub quiz_participation: Option<f64>,
+    /// Median time from the opening to a student's first answer.
+    pub quiz_latency_ms: Option<i64>,
+    /// Students with readings of a wearable, with consent.
+    pub wearers: Option<u32>,
+    pub worn_ratio: Option<f64>,
+    pub steps: Option<f64>,
+    /// Minutes in which a student made steps, summed over the students.
+    pub movement_min: Option<u32>,
+}
+
+/// What one student did in one window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StudentValue {
+    pub window: u32,
+    pub student: u32,
+    pub events: u64,
+    pub meaningful: u64,
+    pub active_ms: u64,
+    pub allowed_ms: u64,
+}
+
+/// What a calculation gives.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// One for each window of the input, in its order.
+    pub windows: Vec<WindowValue>,
+    /// The students' rows as the SQL gave them; [`Output::students`] reads those of some windows.
+    observed: Vec<RecordBatch>,
+}
+
+impl Output {
+    /// The students of the windows that `wanted` picks, present or not.
+    pub fn students(&self, mut wanted: impl FnMut(u32) -> bool) -> Vec<StudentValue> {
+        let mut found = Vec::new();
+        for batch in &self.observed {
+            let windows = batch.column(0).as_primitive::<UInt32Type>();
+            let students = batch.column(1).as_primitive::<UInt32Type>();
+            let number = |column: usize, row: usize| batch.column(column).as_primitive::<Int64Type>().value(row).max(0) as u64;
+            for row in 0..batch.num_rows() {
+                let window = windows.value(row);
+                if wanted(window) {
+                    found.push(StudentValue {
+                        window,
+                        student: students.value(row),
+                        events: number(2, row),
+                        meaningful: number(4, row),
+                        active_ms: number(5, row),
+                        allowed_ms: number(6, row),
+                    });
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Calculates all windows of the input. Run it on a pool for queries: it keeps a processor busy.
+pub async fn calculate(input: &Input) -> Result<Output, DataFusionError> {
+    if input.windows.is_empty() {
+        return Ok(Output::default());
+    }
+    // One partition: what counts is the processor time of a tick, not how soon it ends.
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    for (name, batch) in input.tables() {
+        register(&context, name, vec![batch])?;
+    }
+    let observed = context.sql(STUDENT_SQL).await?.collect().await?;
+    register(&context, "observed", observed.clone())?;
+    let windows = context.sql(WINDOW_SQL).await?.collect().await?;
+    Ok(Output { windows: windows.iter().flat_map(values).collect(), observed })
+}
+
+fn register(context: &SessionContext, name: &str, batches: Vec<RecordBatch>) -> Result<(), DataFusionError> {
+    let schema = batches.first().map_or_else(observed_schema, RecordBatch::schema);
+    context.register_table(name, Arc::new(MemTable::try_new(schema, vec![batches])?))?;
+    Ok(())
+}
+
+fn values(batch: &RecordBatch) -> impl Iterator<Item = WindowValue> + '_ {
+    let integer = |name: &str, row: usize| {
+        let column = batch.column_by_name(name).expect("the SQL gives this column").as_primitive::<Int64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let ratio = |name: &str, row: usize| {
+        let column = batch.column_by_name(name).expect("the SQL gives this column").as_primitive::<Float64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let count = move |name: &str, row: usize| integer(name, row).unwrap_or(0).max(0) as u64;
+    let few = move |name: &str, row: usize| integer(name, row).and_then(|value| u32::try_from(value).ok());
+    (0..batch.num_rows()).map(move |row| WindowValue {
+        present: few("present", row).unwrap_or(0),
+        with_data: few("with_data", row).unwrap_or(0),
+        events: count("events", row),
+        late_events: count("late_events", row),
+        meaningful: count("meaningful", row),
+        active_ms: count("active_ms", row),
+        allowed_ms: count("allowed_ms", row),
+        coverage: ratio("coverage", row),
+        active_min: ratio("active_min", row),
+        interaction_rate: ratio("interaction_rate", row),
+        resource_alignment: ratio("resource_alignment", row),
+        quiz_present: few("quiz_present", row),
+        quiz_responders: few("quiz_responders", row),
+        quiz_participation: ratio("quiz_participation", row),
+        quiz_latency_ms: integer("quiz_latency_ms", row),
+        wearers: few("wearers", row),
+        worn_ratio: ratio("worn_ratio", row),
+        steps: ratio("steps", row),
+        movement_min: few("movement_min", row),
+    })
+}

@@ -1,0 +1,381 @@
+//! The events of one meeting of one section, kept by window, and the table function that pairs each event with the
+//! student's previous one for the SQL.
+//!
+//! A meeting is a set: events may come in any order, more than once and in any batches, and give the same tables. What
+//! lacks the consent for its purpose, or lies out of school hours, is never kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rollcall_model::event::ActivityKind;
+use rollcall_model::ids::{Offset, PeriodId, PersonId, SectionId};
+use rollcall_model::schedule::Span;
+use rollcall_model::time::UtcMillis;
+use rollcall_stream::activity::ActivityRow;
+use rollcall_stream::telemetry::TelemetryRow;
+
+use super::definition::{Parameters, QUIZ_PREFIX, WINDOW_MS, slot_of};
+use super::input::{Input, PresenceRow, QuizRow, ReadingRow, StepRow, Wearable, WindowRow};
+
+/// Most events that one window of one meeting keeps: about a hundred each second of a class. Further ones are left out
+/// and counted, so that a tablet gone wild cannot fill the memory.
+pub const WINDOW_EVENTS_MAX: usize = 30_000;
+
+/// One student of a meeting and the purposes for which there is consent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Student {
+    pub person: PersonId,
+    pub activity: bool,
+    pub wearable: bool,
+}
+
+/// A resource that the teacher allows: its name, or the beginning of it before a final `*`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allowed(pub Arc<[String]>);
+
+impl Allowed {
+    pub fn allows(&self, resource: &str) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(beginning) => resource.starts_with(beginning),
+            None => resource == pattern,
+        })
+    }
+}
+
+/// One meeting as the timetable, the roster, the consents and the teacher have it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeetingPlan {
+    pub section: SectionId,
+    pub period: PeriodId,
+    pub period_name: Arc<str>,
+    pub span: Span,
+    /// From the school's first bell to its last one on that date: outside nothing is taken.
+    pub hours: Span,
+    pub students: Vec<Student>,
+    pub teachers: Vec<PersonId>,
+    /// `None`: the teacher has not said which resources are allowed.
+    pub allowed: Option<Allowed>,
+    pub parameters: Parameters,
+}
+
+impl MeetingPlan {
+    /// The beginnings of the windows that the meeting touches.
+    pub fn slots(&self) -> impl Iterator<Item = UtcMillis> + use<> {
+        let (first, ends) = (slot_of(self.span.starts).0, self.span.ends.0);
+        (0..).map(move |n| first + n * WINDOW_MS).take_while(move |slot| *slot < ends).map(UtcMillis)
+    }
+
+    /// The window of a slot, clipped to the meeting.
+    pub fn window(&self, slot: UtcMillis) -> Span {
+        Span::new(slot.max(self.span.starts), slot.plus_ms(WINDOW_MS).min(self.span.ends))
+    }
+
+    /// Event times that can matter to the meeting: its own, and theta on both sides, within school hours.
+    pub fn reach(&self) -> Span {
+        let theta_ms = self.parameters.theta_ms;
+        let starts = self.span.starts.plus_ms(-theta_ms).max(self.hours.starts);
+        Span::new(starts, self.span.ends.plus_ms(theta_ms).min(self.hours.ends))
+    }
+}
+
+/// One event of a student. The order of the fields is the order of events: by student, then by time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Event {
+    student: u32,
+    ts: i64,
+    seq: u64,
+    /// Folded to 64 bits: it only tells two devices of one student apart.
+    device: u64,
+    received: i64,
+    kind: u8,
+    is_allowed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
+struct Reading {
+    student: u32,
+    ts: i64,
+    metric: Wearable,
+    seq: u64,
+    device: u64,
+    value: f64,
+}
+
+/// An event of a quiz.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct QuizEvent {
+    ts: i64,
+    resource: Arc<str>,
+    kind: u8,
+    student: Option<u32>,
+}
+
+/// First and last event of one student in a window: only they concern the neighbours.
+#[derive(Clone, Copy, Debug)]
+struct Edges {
+    first: Event,
+    last: Event,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    events: Vec<Event>,
+    is_sorted: bool,
+    edges: HashMap<u32, Edges>,
+    readings: Vec<Reading>,
+    left_out: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Member {
+    Student(u32),
+    Teacher,
+}
+
+/// One meeting with its events.
+#[derive(Debug)]
+pub struct Meeting {
+    pub plan: Arc<MeetingPlan>,
+    /// When each present student is there; empty: nobody is known to be.
+    pub presence: Vec<(u32, Span)>,
+    members: HashMap<PersonId, Member>,
+    slots: BTreeMap<UtcMillis, Slot>,
+    quizzes: Vec<QuizEvent>,
+    /// Windows to be calculated, with the offset of the first event that has touched each since it was last saved.
+    pub(super) touched: BTreeMap<UtcMillis, Option<Offset>>,
+}
+
+fn fold(id: &[u8; 16]) -> u64 {
+    let (high, low) = id.split_at(8);
+    let part = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    part(high).rotate_left(1) ^ part(low)
+}
+
+impl Meeting {
+    pub fn new(plan: Arc<MeetingPlan>) -> Self {
+        let teachers = plan.teachers.iter().map(|person| (*person, Member::Teacher));
+        let students = plan.students.iter().zip(0..).map(|(student, number)| (student.person, Member::Student(number)));
+        let members = teachers.chain(students).collect();
+        Self { plan, presence: Vec::new(), members, slots: BTreeMap::new(), quizzes: Vec::new(), touched: BTreeMap::new() }
+    }
+
+    /// Events and readings that are kept.
+    pub fn size(&self) -> usize {
+        self.slots.values().map(|slot| slot.events.len() + slot.readings.len()).sum::<usize>() + self.quizzes.len()
+    }
+
+    /// Events that a window had no place for.
+    pub fn left_out(&self) -> u64 {
+        self.slots.values().map(|slot| slot.left_out).sum()
+    }
+
+    /// Takes an event of somebody in the class; says whether it concerns the meeting.
+    pub fn add_activity(&mut self, row: &ActivityRow<'_>) -> bool {
+        let Some(member) = self.members.get(&row.person).copied() else { return false };
+        if !self.plan.reach().contains(row.ts) {
+            return false;
+        }
+        let student = match member {
+            Member::Student(number) if self.plan.students[number as usize].activity => Some(number),
+            Member::Teacher if row.kind == ActivityKind::Opened => None,
+            _ => return false,
+        };
+        if row.resource.starts_with(QUIZ_PREFIX) && row.kind != ActivityKind::Interacted && self.plan.span.contains(row.ts) {
+            self.add_quiz(row, student);
+        } else if student.is_none() {
+            return false;
+        }
+        let Some(student) = student else { return true };
+        let is_allowed = row.kind != ActivityKind::Closed && self.plan.allowed.as_ref().is_some_and(|allowed| allowed.allows(row.resource));
+        let event = Event {
+            student,
+            ts: row.ts.0,
+            seq: row.seq,
+            device: fold(row.device.as_bytes()),
+            received: row.received.0,
+            kind: row.kind.code(),
+            is_allowed,
+        };
+        self.add_event(event, row.offset);
+        true
+    }
+
+    /// Takes a reading of a wearable whose wearer's consent is on file.
+    pub fn add_reading(&mut self, row: &TelemetryRow<'_>) -> bool {
+        let Some(Member::Student(student)) = row.person.and_then(|person| self.members.get(&person)).copied() else { return false };
+        let Some(metric) = Wearable::from_text(row.metric) else { return false };
+        let wanted = self.plan.students[student as usize].wearable && self.plan.span.contains(row.ts) && row.value.is_finite();
+        let at = slot_of(row.ts);
+        if !wanted {
+            return false;
+        }
+        let slot = self.slots.entry(at).or_default();
+        if slot.readings.len() >= WINDOW_EVENTS_MAX {
+            slot.left_out += 1;
+            return false;
+        }
+        let device = fold(row.device.as_bytes());
+        slot.readings.push(Reading { student, ts: row.ts.0, metric, seq: row.seq, device, value: row.value });
+        self.touch(at, Some(row.offset));
+        true
+    }
+
+    fn add_quiz(&mut self, row: &ActivityRow<'_>, student: Option<u32>) {
+        let known = self.quizzes.iter().find(|quiz| *quiz.resource == *row.resource).map(|quiz| quiz.resource.clone());
+        let resource = known.unwrap_or_else(|| row.resource.into());
+        let quiz = QuizEvent { ts: row.ts.0, resource, kind: row.kind.code(), student };
+        if self.quizzes.len() >= WINDOW_EVENTS_MAX || self.quizzes.contains(&quiz) {
+            return;
+        }
+        self.quizzes.push(quiz);
+        // What was known of a quiz at the end of each later window changes too.
+        let later: Vec<UtcMillis> = self.plan.slots().skip_while(|slot| *slot < slot_of(row.ts)).collect();
+        let newest = self.slots.keys().next_back().copied().unwrap_or(row.ts).max(slot_of(row.ts));
+        later.into_iter().take_while(|slot| *slot <= newest).for_each(|slot| self.touch(slot, Some(row.offset)));
+    }
+
+    fn add_event(&mut self, event: Event, offset: Offset) {
+        let at = slot_of(UtcMillis(event.ts));
+        let theta_ms = self.plan.parameters.theta_ms;
+        let slot = self.slots.entry(at).or_default();
+        if slot.events.len() >= WINDOW_EVENTS_MAX {
+            if slot.left_out == 0 {
+                tracing::warn!(section = %self.plan.section, "a window has more events than are kept; further ones are left out");
+            }
+            slot.left_out += 1;
+            return;
+        }
+        slot.is_sorted &= slot.events.last().is_none_or(|last| *last <= event);
+        slot.events.push(event);
+        let edges = slot.edges.entry(event.student).or_insert(Edges { first: event, last: event });
+        edges.first = edges.first.min(event);
+        edges.last = edges.last.max(event);
+        let (is_first, is_last) = (edges.first == event, edges.last == event);
+        self.touch(at, Some(offset));
+        let before = at.plus_ms(-WINDOW_MS);
+        if is_first && event.ts - at.0 <= theta_ms && self.slots.get(&before).is_some_and(|slot| slot.edges.contains_key(&event.student)) {
+            self.touch(before, Some(offset));
+        }
+        let after = at.plus_ms(WINDOW_MS);
+        if is_last && after.0 - event.ts <= theta_ms && self.slots.get(&after).is_some_and(|slot| slot.edges.contains_key(&event.student)) {
+            self.touch(after, Some(offset));
+        }
+    }
+
+    /// The window is to be calculated again; slots outside the meeting only hold its neighbours' events.
+    pub fn touch(&mut self, slot: UtcMillis, offset: Option<Offset>) {
+        let window = self.plan.window(slot);
+        if window.length_ms() == 0 {
+            return;
+        }
+        let first = self.touched.entry(slot).or_insert(offset);
+        *first = [*first, offset].into_iter().flatten().min();
+    }
+
+    /// Takes who is present and when; every window with events whose class that changes is touched.
+    pub fn set_presence(&mut self, mut presence: Vec<(u32, Span)>) {
+        presence.sort_unstable_by_key(|(student, span)| (*student, span.starts));
+        if presence == self.presence {
+            return;
+        }
+        let span_in = |all: &[(u32, Span)], student: u32| all.iter().find(|(id, _)| *id == student).map(|(_, span)| *span);
+        let before = std::mem::replace(&mut self.presence, presence);
+        let changed: Vec<(Option<Span>, Option<Span>)> = (0..self.plan.students.len() as u32)
+            .map(|student| (span_in(&before, student), span_in(&self.presence, student)))
+            .filter(|(old, new)| old != new)
+            .collect();
+        // A quiz counts those who were present when it was opened, so its later windows change as well.
+        let has_quiz = !self.quizzes.is_empty();
+        for slot in self.slots.keys().copied().collect::<Vec<_>>() {
+            let window = self.plan.window(slot);
+            let touches = |span: Option<Span>| span.is_some_and(|span| span.overlap_ms(window) > 0);
+            if has_quiz || changed.iter().any(|(old, new)| touches(*old) != touches(*new)) {
+                self.touch(slot, None);
+            }
+        }
+    }
+
+    /// Writes the tables of some windows into `input` and returns the first number of the meeting's students.
+    pub fn gather(&mut self, wanted: &BTreeSet<UtcMillis>, input: &mut Input, numbers: &mut Numbers) -> u32 {
+        let meeting = numbers.meetings;
+        let base = numbers.students;
+        numbers.meetings += 1;
+        numbers.students += self.plan.students.len() as u32;
+        for (student, span) in &self.presence {
+            input.presence.push(PresenceRow { meeting, student: base + student, span: *span });
+        }
+        for quiz in &self.quizzes {
+            let next = numbers.resources.len() as u32;
+            let resource = *numbers.resources.entry(quiz.resource.clone()).or_insert(next);
+            let student = quiz.student.map(|student| base + student);
+            input.quizzes.push(QuizRow { meeting, student, resource, kind: quiz.kind, ts: quiz.ts });
+        }
+        for slot in wanted {
+            let window = input.windows.len() as u32;
+            input.windows.push(WindowRow {
+                meeting,
+                span: self.plan.window(*slot),
+                parameters: self.plan.parameters,
+                is_restricted: self.plan.allowed.is_some(),
+            });
+            self.steps(*slot, window, base, input);
+        }
+        base
+    }
+
+    /// The consecutive events of each student that may touch a window: its own, the one before the first and the one
+    /// after the last.
+    fn steps(&mut self, at: UtcMillis, window: u32, base: u32, input: &mut Input) {
+        let Some(mut slot) = self.slots.remove(&at) else { return };
+        slot.sort();
+        let before = self.slots.get(&at.plus_ms(-WINDOW_MS));
+        let after = self.slots.get(&at.plus_ms(WINDOW_MS));
+        let step = |previous: Option<&Event>, event: &Event| StepRow {
+            window,
+            student: base + event.student,
+            previous: previous.map(|previous| previous.ts),
+            ts: event.ts,
+            received: event.received,
+            kind: event.kind,
+            is_allowed: previous.is_some_and(|previous| previous.is_allowed),
+        };
+        let mut previous: Option<&Event> = None;
+        for (place, event) in slot.events.iter().enumerate() {
+            if previous.is_none_or(|previous| previous.student != event.student) {
+                previous = before.and_then(|slot| slot.edges.get(&event.student)).map(|edges| &edges.last);
+            }
+            input.steps.push(step(previous, event));
+            previous = Some(event);
+            let is_last = slot.events.get(place + 1).is_none_or(|next| next.student != event.student);
+            if let Some(next) = after.and_then(|slot| slot.edges.get(&event.student)).filter(|_| is_last) {
+                input.steps.push(step(previous, &next.first));
+            }
+        }
+        for Reading { student, ts, metric, value, .. } in &slot.readings {
+            input.readings.push(ReadingRow { window, student: base + student, metric: *metric, ts: *ts, value: *value });
+        }
+        self.slots.insert(at, slot);
+    }
+}
+
+impl Slot {
+    /// Puts events into their order and removes repetitions.
+    fn sort(&mut self) {
+        if !self.is_sorted {
+            // Stable: what was sorted before is one run and costs a comparison each.
+            self.events.sort();
+            self.is_sorted = true;
+        }
+        self.events.dedup_by_key(|event| (event.student, event.ts, event.seq, event.device));
+        self.readings.sort_by(|a, b| (a.student, a.ts, a.metric, a.seq, a.device).cmp(&(b.student, b.ts, b.metric, b.seq, b.device)));
+        self.readings.dedup_by_key(|reading| (reading.student, reading.ts, reading.metric, reading.seq, reading.device));
+    }
+}
+
+/// The numbers given out in one calculation.
+#[derive(Default)]
+pub struct Numbers {
+    meetings: u32,
+    students: u32,
+    resources: HashMap<Arc<str>, u32>,
+}

@@ -1,0 +1,17 @@
+//! Engagement: what learning apps and, with consent, wearables say of a class in windows of five minutes of event time.
+//!
+//! # What is computed
+//! The metrics of definition 1 (`definition_1/*.sql`, run by DataFusion), for each meeting of a section and each window
+//! that it touches. What the definition leaves open is decided in `docs/adr/0020-engagement-windows.md`.
+//!
+//! # What never is
+//! No data is no data: metrics are null then, never low. Nothing is kept or computed without the consent on file for
+//! the purpose, or out of school hours. Engagement feeds neither attendance nor marks.
+
+pub mod calculate;
+pub mod definition;
+pub mod input;
+pub mod meeting;
+
+#[cfg(test)]
+mod tests;
