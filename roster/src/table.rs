@@ -213,7 +213,9 @@ struct Header {
 impl Header {
     /// `None` when a column that is needed is missing: then rows would only repeat that.
     fn check(record: &Record, file: &str, columns: &[Column], problems: &mut Problems) -> Option<Self> {
-        let names: Vec<String> = (0..record.len()).map(|i| String::from_utf8_lossy(record.field(i)).trim().to_owned()).collect();
+        let mut names: Vec<String> = (0..record.len()).map(|i| String::from_utf8_lossy(record.field(i)).trim().to_owned()).collect();
+        // Trailing commas of the header name no column, and rows need not have them.
+        names.truncate(names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1));
         let line = record.line();
         let mut seen = HashMap::new();
         for (at, name) in names.iter().enumerate() {

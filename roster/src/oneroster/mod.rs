@@ -42,10 +42,10 @@ const ORG_DEPTH_MAX: usize = 16;
 /// `zone` is given to every school; the timetable may say otherwise.
 pub(crate) fn read(package: &mut Package, zone: Tz, problems: &mut Problems) -> Result<Option<Roster>, PackageError> {
     let Some(manifest) = Manifest::read(package, problems)? else { return Ok(None) };
-    let orgs = Orgs::read(package, &manifest, zone, problems)?;
+    let mut orgs = Orgs::read(package, &manifest, zone, problems)?;
     let terms = Terms::read(package, &manifest, problems)?;
     let courses = Courses::read(package, &manifest, problems)?;
-    let sections = Sections::read(package, &manifest, &orgs, &terms, &courses, problems)?;
+    let sections = Sections::read(package, &manifest, &mut orgs, &terms, &courses, problems)?;
     let mut people = People::read(package, &manifest, &orgs, problems)?;
     let enrolments = read_enrolments(package, &manifest, &orgs, &sections, &mut people, problems)?;
     let (people, memberships, guardians, enrolments) = people.finish(enrolments, problems);
@@ -87,6 +87,11 @@ struct Orgs {
     schools: Vec<School>,
     /// By position of the organisation: its school.
     school_of: Vec<Option<usize>>,
+    all: Vec<Org>,
+    parents: Vec<Option<usize>>,
+    /// Names given to schools, and to which.
+    names: HashMap<String, String>,
+    zone: Tz,
 }
 
 struct Org {
@@ -128,17 +133,33 @@ impl Orgs {
             schools.push(School { source_id: org.source_id.clone(), name: unique_name(org, &mut names, problems), district, zone });
         }
         let school_of = (0..all.len()).map(|at| ancestor(at, &parents, |a| school_at[a].is_some()).and_then(|a| school_at[a])).collect();
-        Ok(Self { index, schools, school_of })
+        Ok(Self { index, schools, school_of, all, parents, names, zone })
     }
 
-    /// The school that an organisation is or belongs to.
-    fn school(&self, id: &str, place: Place<'_>, problems: &mut Problems) -> Option<usize> {
+    /// The school of a class: what its organisation is or belongs to.
+    fn school(&mut self, id: &str, place: Place<'_>, problems: &mut Problems) -> Option<usize> {
         let org = self.index.find(id, place, true, problems)?;
+        if self.school_of[org].is_none() && self.all[org].kind == "department" {
+            self.take_as_school(org, place, problems);
+        }
         let school = self.school_of[org];
         if school.is_none() {
             problems.error(place, Code::NotASchool, format!("{} is neither a school nor below one", quoted(id)));
         }
         school
+    }
+
+    /// A department in which classes meet although the package has no school above it: it is the nearest to a school
+    /// that the exporting system knows, and without one nobody of the district could be imported.
+    fn take_as_school(&mut self, org: usize, place: Place<'_>, problems: &mut Problems) {
+        let department = &self.all[org];
+        let message =
+            format!("department {} stands below no school of the package; it was taken as a school", quoted(&department.source_id));
+        problems.warn(place, Code::NotASchool, message);
+        let district = ancestor(org, &self.parents, |a| self.all[a].kind == "district").map(|a| self.all[a].name.clone());
+        let name = unique_name(department, &mut self.names, problems);
+        self.school_of[org] = Some(self.schools.len());
+        self.schools.push(School { source_id: department.source_id.clone(), name, district, zone: self.zone });
     }
 }
 
@@ -225,7 +246,7 @@ impl Sections {
     fn read(
         package: &mut Package,
         manifest: &Manifest,
-        orgs: &Orgs,
+        orgs: &mut Orgs,
         terms: &Terms,
         courses: &Courses,
         problems: &mut Problems,

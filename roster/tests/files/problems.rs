@@ -28,6 +28,27 @@ fn sound_sets_have_no_problem() {
     }
 }
 
+/// The own sets, and published ones that may not be kept here: `ROLLCALL_TEST_ONEROSTER` names their files or folders,
+/// separated as in PATH.
+#[test]
+fn sample_sets_load() {
+    let own = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for set in [v1_1(), v1_2()] {
+        let folder = own.path().join(set.version);
+        std::fs::create_dir(&folder).unwrap();
+        set.write(&folder);
+        paths.push(folder);
+    }
+    paths.extend(std::env::var_os("ROLLCALL_TEST_ONEROSTER").iter().flat_map(std::env::split_paths));
+    for path in paths {
+        let options = LoadOptions { default_zone: Some(chrono_tz::America::Chicago) };
+        let loaded = load(&path, None, &options).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!loaded.roster.schools.is_empty() && !loaded.roster.sections.is_empty(), "{}", path.display());
+        assert!(!loaded.roster.enrolments.is_empty(), "{}", path.display());
+    }
+}
+
 /// What is done to the sound 1.2 set: file, text in it, what stands there instead; and the problem it must give.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
@@ -89,6 +110,7 @@ const WARNINGS: &[Case] = &[
     ("users.csv", "\"u-3\"", "\"u-3,u-2\"", "users.csv:2:agentSourcedIds not_a_guardian"),
     ("orgs.csv", "sch,,,North School,school", "sch,,,North School,School", "orgs.csv:3:type wrong_case"),
     ("orgs.csv", "sch,,,North School,school,,dst", "sch,,,North School,school,,dst-9", "orgs.csv:3:parentSourcedId unknown_reference"),
+    ("orgs.csv", ",parentSourcedId\n", ",parentSourcedId,,\n", ""),
     ("classes.csv", "c-2,,", "c-2,tobedeleted,", "enrollments.csv:4:classSourcedId inactive_reference"),
     ("classes.csv", ",2,scheduled", ",9,scheduled", "classes.csv:3:periods unknown_period"),
     ("enrollments.csv", "u-1,student,2026-09-01,", "u-1,student,2026-09-01,2026-09-01", "enrollments.csv:2:endDate empty_interval"),
@@ -102,6 +124,15 @@ fn what_is_read_leniently_is_warned_of() {
         assert_eq!(errors, Vec::<String>::new(), "{file}: {from:?} -> {to:?}");
         assert_eq!(warnings.first().map_or("", String::as_str), *expected, "{file}: {from:?} -> {to:?}: {warnings:?}");
     }
+}
+
+/// Published sample sets have classes of a department whose school is not in the package.
+#[test]
+fn a_department_with_classes_and_no_school_is_taken_as_one() {
+    let set = v1_1().change("orgs.csv", "sch,,,North School,school,,dst", "sch,,,North School,school,,dst\ndep,,,Physics,department,,gone");
+    let (errors, warnings) = problems(&set.change("classes.csv", "R 2,sch", "R 2,dep"));
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(warnings, ["orgs.csv:4:parentSourcedId unknown_reference", "classes.csv:3:schoolSourcedId not_a_school"]);
 }
 
 #[test]
