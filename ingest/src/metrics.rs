@@ -94,9 +94,8 @@ impl Metrics {
         if admitted.duplicates > 0 {
             self.duplicates.inc_by(admitted.duplicates as u64);
         }
-        let dead = intake.dead.as_ref().map_or(0, |dead| dead.len()) + admitted.uncertain.len();
-        if dead > 0 {
-            self.dead_letters.inc_by(dead as u64);
+        if admitted.buried > 0 {
+            self.dead_letters.inc_by(admitted.buried as u64);
         }
         admitted.uncertain.iter().for_each(|refusal| self.refused(refusal.code));
     }

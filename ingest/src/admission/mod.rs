@@ -4,6 +4,7 @@
 //! and however often the process restarts; an event whose number was never seen is never dropped in silence; a failed
 //! append leaves no trace. Numbers are remembered as runs ([`runs`]), in memory and in a file ([`snapshot`]).
 
+mod buried;
 mod runs;
 mod snapshot;
 
@@ -26,6 +27,7 @@ use crate::decode::columns::{DeadLetters, Head, Heartbeat, Statuses};
 use crate::decode::{Code, Finished, Refusal, Taken};
 use crate::directory::DeviceIdentity;
 use crate::metrics::Metrics;
+use buried::Buried;
 use runs::{Runs, Verdict};
 
 /// The name under which admission holds back the log's trimming.
@@ -50,6 +52,7 @@ pub enum AdmissionError {
 pub(crate) struct State {
     pub(crate) seen: HashMap<DeviceId, Runs>,
     pub(crate) connected: HashMap<DeviceId, (DistrictId, SchoolId)>,
+    pub(crate) buried: Buried,
 }
 
 /// What became of an intake.
@@ -61,6 +64,8 @@ pub struct Admitted {
     pub duplicates: usize,
     /// Events of which nobody can say whether they were taken before; they are in the dead letters.
     pub uncertain: Vec<Refusal>,
+    /// Refused payloads that were put into the dead letters; those that were there already are not counted.
+    pub buried: usize,
 }
 
 /// Shared by every way in. See the module for what it promises.
@@ -120,14 +125,24 @@ impl Admission {
 
     /// Checks and appends as one step. On an error nothing was taken, and the same intake can be tried again.
     pub fn admit(&self, intake: &Finished) -> Result<Admitted, AppendError> {
+        let keys = intake.dead.as_ref().map(buried::keys).unwrap_or_default();
         let mut state = self.state.lock();
         let verdicts = state.check(&intake.events, self.config.runs_per_device_max);
         let mut admitted = Admitted { accepted: intake.events.len(), ..Admitted::default() };
-        let mut batches = match &verdicts {
-            None => intake.batches.clone(),
+        let (mut batches, uncertain) = match &verdicts {
+            None => (intake.batches.clone(), None),
             Some(verdicts) => self.without_repeats(intake, verdicts, &mut admitted),
         };
-        batches.extend(intake.dead.clone());
+        let mut laid_down = Vec::new();
+        if intake.dead.is_some() || uncertain.is_some() {
+            let now = self.clock.now().0;
+            let uncertain = uncertain.map(|dead| (buried::keys(&dead), dead));
+            let refused = intake.dead.iter().map(|dead| (&keys, dead));
+            for (keys, dead) in uncertain.iter().map(|(keys, dead)| (keys, dead)).chain(refused) {
+                batches.extend(state.buried.keep_new(dead, keys, now, &mut laid_down));
+            }
+            admitted.buried = laid_down.len();
+        }
         if batches.is_empty() {
             admitted.offset = self.log.end();
         } else {
@@ -135,6 +150,7 @@ impl Admission {
                 Ok(offset) => admitted.offset = offset,
                 Err(error) => {
                     state.give_back(&intake.events, verdicts.as_deref());
+                    laid_down.into_iter().for_each(|key| state.buried.remove(key));
                     return Err(error);
                 }
             }
@@ -168,10 +184,10 @@ impl Admission {
     }
 
     /// Keeps only the rows of new events and writes a dead letter for each uncertain one.
-    fn without_repeats(&self, intake: &Finished, verdicts: &[Verdict], admitted: &mut Admitted) -> Vec<EventBatch> {
+    fn without_repeats(&self, intake: &Finished, verdicts: &[Verdict], admitted: &mut Admitted) -> (Vec<EventBatch>, Option<EventBatch>) {
         let now = self.clock.now().0;
         let mut dead = DeadLetters::default();
-        let mut kept = Vec::with_capacity(intake.batches.len() + 1);
+        let mut kept = Vec::with_capacity(intake.batches.len());
         for batch in &intake.batches {
             let mut mask = Vec::with_capacity(batch.len());
             for (event, verdict) in intake.events.iter().zip(verdicts).filter(|(event, _)| event.kind == batch.kind) {
@@ -186,12 +202,10 @@ impl Admission {
                 kept.push(EventBatch::new(batch.kind, rows));
             }
         }
-        if dead.len() > 0 {
-            kept.push(EventBatch::new(Kind::DeadLetter, dead.finish()));
-        }
         admitted.accepted = verdicts.iter().filter(|v| **v == Verdict::New).count();
         admitted.duplicates = verdicts.iter().filter(|v| **v == Verdict::Duplicate).count();
-        kept
+        let dead = (dead.len() > 0).then(|| EventBatch::new(Kind::DeadLetter, dead.finish()));
+        (kept, dead)
     }
 
     /// Writes the snapshot now. Waits until everything it knows is durable: a snapshot that remembers an event which the
@@ -298,6 +312,7 @@ impl State {
             runs.forget(horizon, runs_max);
             !runs.is_empty()
         });
+        self.buried.forget(horizon);
     }
 
     fn presence(&mut self, device: DeviceId, district: DistrictId, school: SchoolId, connected: bool) {
@@ -311,6 +326,13 @@ impl State {
 
 /// Puts the rows of a batch that is already in the log into the state.
 fn replay(state: &mut State, batch: &EventBatch) {
+    if batch.kind == Kind::DeadLetter {
+        let received = batch.rows.column(schema::TS).as_primitive::<Int64Type>();
+        for (row, key) in buried::keys(batch).into_iter().enumerate() {
+            state.buried.insert(key, received.value(row));
+        }
+        return;
+    }
     if !matches!(batch.kind, Kind::Scan | Kind::Telemetry | Kind::Activity | Kind::Status) {
         return;
     }

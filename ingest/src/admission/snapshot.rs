@@ -1,9 +1,12 @@
 //! The file of what was taken. Written beside the log at a log offset; at start the log is replayed from there.
 //!
-//! Format, little-endian: magic `RCSEEN01`, offset u64, number of devices u64, then per device: id 16 bytes, floor u64,
-//! number of runs u32, runs of (first u64, last u64, ts_max i64); number of connected devices u64, each device, district
-//! and school id; CRC32C of everything before it. Replaced by an atomic rename, so it is whole or the one before.
+//! Format, little-endian: magic `RCSEEN02`, offset u64, the numbers that were taken, number of connected devices u64, each
+//! device, district and school id; the numbers that were refused; number of devices u64 with fingerprints of refused
+//! payloads, each id 16 bytes, count u32, fingerprints u64; CRC32C of everything before it. Numbers are: number of devices
+//! u64, then per device id 16 bytes, floor u64, number of runs u32, runs of (first u64, last u64, ts_max i64). `RCSEEN01`
+//! ends after the connected devices and is read too. Replaced by an atomic rename, so it is whole or the one before.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,15 +16,36 @@ use rollcall_model::ids::{DeviceId, DistrictId, Offset, SchoolId};
 use super::State;
 use super::runs::{Run, Runs};
 
-const MAGIC: &[u8; 8] = b"RCSEEN01";
+const MAGIC: &[u8; 8] = b"RCSEEN02";
+const MAGIC_1: &[u8; 8] = b"RCSEEN01";
 
 /// Encodes the state as of `offset`.
 pub fn encode(state: &State, offset: Offset) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + state.seen.len() * 56 + state.connected.len() * 48);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&offset.0.to_le_bytes());
-    bytes.extend_from_slice(&(state.seen.len() as u64).to_le_bytes());
-    for (device, runs) in &state.seen {
+    put_numbers(&mut bytes, &state.seen);
+    bytes.extend_from_slice(&(state.connected.len() as u64).to_le_bytes());
+    for (device, (district, school)) in &state.connected {
+        bytes.extend_from_slice(device.as_bytes());
+        bytes.extend_from_slice(district.as_bytes());
+        bytes.extend_from_slice(school.as_bytes());
+    }
+    put_numbers(&mut bytes, &state.buried.seqs);
+    bytes.extend_from_slice(&(state.buried.fingerprints.len() as u64).to_le_bytes());
+    for (device, prints) in &state.buried.fingerprints {
+        bytes.extend_from_slice(device.as_bytes());
+        bytes.extend_from_slice(&(prints.len() as u32).to_le_bytes());
+        prints.iter().for_each(|print| bytes.extend_from_slice(&print.to_le_bytes()));
+    }
+    let sum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn put_numbers(bytes: &mut Vec<u8>, numbers: &HashMap<DeviceId, Runs>) {
+    bytes.extend_from_slice(&(numbers.len() as u64).to_le_bytes());
+    for (device, runs) in numbers {
         bytes.extend_from_slice(device.as_bytes());
         bytes.extend_from_slice(&runs.floor().to_le_bytes());
         bytes.extend_from_slice(&(runs.runs().len() as u32).to_le_bytes());
@@ -31,15 +55,6 @@ pub fn encode(state: &State, offset: Offset) -> Vec<u8> {
             bytes.extend_from_slice(&run.ts_max.to_le_bytes());
         }
     }
-    bytes.extend_from_slice(&(state.connected.len() as u64).to_le_bytes());
-    for (device, (district, school)) in &state.connected {
-        bytes.extend_from_slice(device.as_bytes());
-        bytes.extend_from_slice(district.as_bytes());
-        bytes.extend_from_slice(school.as_bytes());
-    }
-    let sum = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
-    bytes
 }
 
 /// Puts the bytes in place of the file, on stable storage before it returns.
@@ -70,25 +85,40 @@ fn decode(bytes: &[u8]) -> Option<(State, Offset)> {
         return None;
     }
     let mut input = Input(body);
-    if input.take::<8>()? != *MAGIC {
+    let magic = input.take::<8>()?;
+    if magic != *MAGIC && magic != *MAGIC_1 {
         return None;
     }
     let offset = Offset(input.u64()?);
-    let mut state = State::default();
-    for _ in 0..input.u64()? {
-        let device = DeviceId::from_bytes(input.take()?);
-        let floor = input.u64()?;
-        let count = u32::from_le_bytes(input.take()?);
-        let run = |input: &mut Input<'_>| Some(Run { first: input.u64()?, last: input.u64()?, ts_max: i64::from_le_bytes(input.take()?) });
-        let runs = (0..count).map(|_| run(&mut input)).collect::<Option<Vec<_>>>()?;
-        state.seen.insert(device, Runs::restore(floor, runs));
-    }
+    let mut state = State { seen: take_numbers(&mut input)?, ..State::default() };
     for _ in 0..input.u64()? {
         let device = DeviceId::from_bytes(input.take()?);
         let place = (DistrictId::from_bytes(input.take()?), SchoolId::from_bytes(input.take()?));
         state.connected.insert(device, place);
     }
+    if magic == *MAGIC {
+        state.buried.seqs = take_numbers(&mut input)?;
+        for _ in 0..input.u64()? {
+            let device = DeviceId::from_bytes(input.take()?);
+            let count = u32::from_le_bytes(input.take()?);
+            let prints = (0..count).map(|_| input.u64()).collect::<Option<_>>()?;
+            state.buried.fingerprints.insert(device, prints);
+        }
+    }
     input.0.is_empty().then_some((state, offset))
+}
+
+fn take_numbers(input: &mut Input<'_>) -> Option<HashMap<DeviceId, Runs>> {
+    let mut numbers = HashMap::new();
+    for _ in 0..input.u64()? {
+        let device = DeviceId::from_bytes(input.take()?);
+        let floor = input.u64()?;
+        let count = u32::from_le_bytes(input.take()?);
+        let run = |input: &mut Input<'_>| Some(Run { first: input.u64()?, last: input.u64()?, ts_max: i64::from_le_bytes(input.take()?) });
+        let runs = (0..count).map(|_| run(input)).collect::<Option<Vec<_>>>()?;
+        numbers.insert(device, Runs::restore(floor, runs));
+    }
+    Some(numbers)
 }
 
 struct Input<'a>(&'a [u8]);
@@ -107,6 +137,7 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::buried::Key;
     use super::*;
 
     #[test]
@@ -115,6 +146,8 @@ mod tests {
         let runs = [Run { first: 1, last: 5, ts_max: -3 }, Run { first: 9, last: 9, ts_max: 7 }];
         state.seen.insert(DeviceId::random(), Runs::restore(1, runs));
         state.connected.insert(DeviceId::random(), (DistrictId::random(), SchoolId::random()));
+        state.buried.insert(Key::Seq(DeviceId::random(), 4), 1);
+        state.buried.insert(Key::Fingerprint(DeviceId::random(), 5), 1);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seen");
         assert!(read(&path).unwrap().is_none());
@@ -122,6 +155,7 @@ mod tests {
         write(&path, &bytes).unwrap();
         let (found, offset) = read(&path).unwrap().unwrap();
         assert_eq!((found.seen, found.connected, offset), (state.seen, state.connected, Offset(42)));
+        assert_eq!(found.buried, state.buried);
         for at in [0, 20, bytes.len() - 1] {
             let mut broken = bytes.clone();
             broken[at] ^= 1;

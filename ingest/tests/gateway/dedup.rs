@@ -1,5 +1,7 @@
 //! An event enters the log once, whatever connections it comes through and however often we restart.
 
+use std::sync::atomic::Ordering;
+
 use rollcall_model::event::Kind;
 
 use crate::harness::{Hello, Server, scan};
@@ -22,6 +24,39 @@ async fn it_survives_a_restart_with_and_without_a_snapshot() {
         server = server.restart().await;
     }
     assert_eq!(server.seqs(Kind::Scan), [1, 2, 100, 101, 102]);
+}
+
+/// Sent again because the acknowledgement was lost, or for ever because the device knows no better.
+#[tokio::test]
+async fn a_dead_letter_is_kept_once_also_across_restarts() {
+    let mut server = Server::start().await;
+    let who = server.device();
+    let unknown_badge = scan(5).replace("b_known", "b_other");
+    for round in 0..3 {
+        let mut device = server.v5(&who).await;
+        for (pkid, payload) in [(1, unknown_badge.as_str()), (2, "{"), (3, "[1")] {
+            device.publish(1, "v1/scan", pkid, payload).await;
+            assert_eq!(device.expect(0x40).await.len(), 3, "it is refused every time");
+        }
+        if round == 0 {
+            server.admission.snapshot().await.unwrap();
+        }
+        drop(device);
+        server = server.restart().await;
+    }
+    assert_eq!(server.dead_codes().len(), 3, "{:?}", server.dead_codes());
+    // A log without room leaves no memory of what it did not take.
+    let mut device = server.v5(&who).await;
+    server.door.shut.store(true, Ordering::SeqCst);
+    device.publish(1, "v1/scan", 4, "{{").await;
+    device.silent().await;
+    server.door.shut.store(false, Ordering::SeqCst);
+    device.expect(0x40).await;
+    assert_eq!(server.dead_codes().len(), 4);
+    // The number that was refused is still free for the event once it is right.
+    device.publish(1, "v1/scan", 5, scan(5)).await;
+    assert_eq!(device.expect(0x40).await, [0, 5]);
+    assert_eq!(server.seqs(Kind::Scan), [5]);
 }
 
 #[tokio::test]
