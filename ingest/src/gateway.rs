@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::IntCounter;
 use rollcall_model::ids::DeviceId;
 use rollcall_stream::AppendError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Admitted};
 use crate::config::{GatewayConfig, Namespace};
@@ -20,6 +22,7 @@ use crate::mqtt::broker::{ADMINISTRATIVE, Broker, Will};
 use crate::mqtt::hello;
 use crate::mqtt::session::Message;
 use crate::permission;
+use crate::places::{Place, Places};
 use crate::presence::Presence;
 use crate::throttle::Throttle;
 
@@ -27,7 +30,7 @@ use crate::throttle::Throttle;
 const REJECTS_PER_PAYLOAD_MAX: usize = 100;
 
 /// How soon an append is tried again when the log has no room.
-const RETRY: Duration = Duration::from_millis(50);
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// The intake. One for all listeners, the HTTP routes and the handles.
 pub struct Gateway {
@@ -41,7 +44,13 @@ pub struct Gateway {
     pub(crate) mqtt_payloads: IntCounter,
     throttle: Throttle,
     arrivals: AtomicU64,
-    closing: AtomicBool,
+    pub(crate) places: Arc<Places>,
+    /// Connections that began as HTTP requests; the listeners keep their own.
+    pub(crate) upgraded: TaskTracker,
+    /// Nobody is let in any more, and every connection is to end.
+    pub(crate) closing: CancellationToken,
+    /// The time for ending is over.
+    pub(crate) cut: CancellationToken,
 }
 
 impl Gateway {
@@ -53,7 +62,10 @@ impl Gateway {
             throttle: Throttle::new(config.auth_failures_per_minute_max),
             mqtt_payloads: metrics.publishes.with_label_values(&["mqtt"]),
             arrivals: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
+            places: Places::new(config.connections_max, config.connections_per_address_max),
+            upgraded: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
             config,
             directory,
             admission,
@@ -71,14 +83,23 @@ impl Gateway {
         self.arrivals.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+    /// Lets nobody in any more and tells every connection to end.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+        self.broker.close_all();
+        self.upgraded.close();
     }
 
-    /// Lets nobody in any more and ends every MQTT connection.
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.broker.close_all();
+    /// Runs a connection that began as an HTTP request; its place is free when it ends.
+    pub(crate) fn serve_upgraded(&self, place: Place, connection: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.upgraded.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
     }
 
     /// Checks a device's token. `Err(None)`: too many failures, nothing was looked at.

@@ -21,6 +21,7 @@ use crate::directory::{AuthError, DeviceIdentity};
 use crate::gateway::Gateway;
 use crate::mqtt::connection;
 use crate::mqtt::hello::Peer;
+use crate::places::Place;
 use crate::stream_of_frames::StreamOfFrames;
 use crate::websocket;
 
@@ -56,6 +57,21 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response {
     response
 }
 
+fn shutting_down() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
+}
+
+/// A place for a connection that is to outlive its request.
+fn place(gateway: &Gateway, address: Option<IpAddr>) -> Result<Place, Response> {
+    if gateway.closing.is_cancelled() {
+        return Err(shutting_down());
+    }
+    gateway.places.take(address).ok_or_else(|| {
+        gateway.metrics.connections_refused.with_label_values(&["limit"]).inc();
+        problem(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "there are too many connections; come back later")
+    })
+}
+
 /// The device of `Authorization: Bearer <device id>:<device token>`.
 async fn authorise(gateway: &Gateway, address: Option<IpAddr>, headers: &HeaderMap) -> Result<DeviceIdentity, Response> {
     let unauthorised = || problem(StatusCode::UNAUTHORIZED, "bad_credentials", "send `Authorization: Bearer <device id>:<device token>`");
@@ -76,8 +92,8 @@ async fn ingest(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> 
         Ok(who) => who,
         Err(refused) => return refused,
     };
-    if gateway.is_closing() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down");
+    if gateway.closing.is_cancelled() {
+        return shutting_down();
     }
     let says_arrow = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == ARROW);
     let Ok(payload) = axum::body::to_bytes(request.into_body(), PAYLOAD_BYTES_MAX).await else {
@@ -113,11 +129,15 @@ async fn ingest_websocket(State(gateway): State<Arc<Gateway>>, mut request: Requ
         Ok(who) => who,
         Err(refused) => return refused,
     };
+    let place = match place(&gateway, address(&request)) {
+        Ok(place) => place,
+        Err(refused) => return refused,
+    };
     let limits = Limits { message_bytes_max: PAYLOAD_BYTES_MAX, ..Limits::default() };
     match rollcall_websocket::accept(&mut request, &[], limits) {
         Err(error) => error.into_response(),
         Ok((response, pending)) => {
-            tokio::spawn(async move {
+            gateway.clone().serve_upgraded(place, async move {
                 match pending.into_stream().await {
                     Ok(socket) => websocket::serve(gateway, socket, who).await,
                     Err(error) => tracing::debug!(%error, "an ingest WebSocket did not open"),
@@ -129,14 +149,18 @@ async fn ingest_websocket(State(gateway): State<Arc<Gateway>>, mut request: Requ
 }
 
 async fn mqtt(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) -> Response {
+    let place = match place(&gateway, address(&request)) {
+        Ok(place) => place,
+        Err(refused) => return refused,
+    };
     let peer = Peer { address: address(&request), transport: "websocket", arrival: gateway.next_arrival(), certificate: None };
     let limits = Limits { message_bytes_max: gateway.config.packet_bytes_max, ..Limits::default() };
     match rollcall_websocket::accept(&mut request, &["mqtt"], limits) {
         Err(error) => error.into_response(),
         Ok((response, pending)) => {
-            tokio::spawn(async move {
+            gateway.clone().serve_upgraded(place, async move {
                 match pending.into_stream().await {
-                    Ok(socket) => connection::serve(gateway, StreamOfFrames::new(socket), peer).await,
+                    Ok(socket) => connection::serve(gateway.clone(), StreamOfFrames::new(socket, gateway.closing.clone()), peer).await,
                     Err(error) => tracing::debug!(%error, "an MQTT WebSocket did not open"),
                 }
             });

@@ -14,6 +14,7 @@ mod listen;
 pub mod metrics;
 mod mqtt;
 mod permission;
+mod places;
 mod presence;
 mod stream_of_frames;
 mod throttle;

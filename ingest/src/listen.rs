@@ -1,13 +1,11 @@
 //! Listeners: TCP and TLS, limits on connections, an orderly stop.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rollcall_model::ids::DeviceId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,6 +20,7 @@ use crate::config::TlsConfig;
 use crate::gateway::Gateway;
 use crate::mqtt::connection;
 use crate::mqtt::hello::Peer;
+use crate::places::Place;
 
 /// How long connections may take to end after they were told to.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +47,6 @@ pub struct Listeners {
 /// Serves MQTT until shutdown, then ends every connection and writes the last word on each device.
 pub async fn run(gateway: Arc<Gateway>, listeners: Listeners, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let acceptor = gateway.config.tls.as_ref().map(acceptor).transpose()?;
-    let places = Arc::new(Places::new(gateway.config.connections_max, gateway.config.connections_per_address_max));
     let after_drain = CancellationToken::new();
     let presence = {
         let (gateway, admission, stop) = (gateway.clone(), gateway.admission.clone(), after_drain.clone());
@@ -65,13 +63,19 @@ pub async fn run(gateway: Arc<Gateway>, listeners: Listeners, shutdown: Cancella
         }
     });
     let mut connections = JoinSet::new();
-    accept_all(&gateway, &listeners, acceptor, &places, &shutdown, &mut connections).await;
+    accept_all(&gateway, &listeners, acceptor, &shutdown, &mut connections).await;
     drop(listeners);
     gateway.close();
-    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(left = connections.len(), "connections were cut because they did not end in time");
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
+        while connections.join_next().await.is_some() {}
+        gateway.upgraded.wait().await;
+    });
+    if drained.await.is_err() {
+        let left = connections.len() + gateway.upgraded.len();
+        tracing::warn!(left, "connections were cut because they did not end in time");
+        gateway.cut.cancel();
         connections.shutdown().await;
+        gateway.upgraded.wait().await;
     }
     wills.abort();
     after_drain.cancel();
@@ -85,7 +89,6 @@ async fn accept_all(
     gateway: &Arc<Gateway>,
     listeners: &Listeners,
     acceptor: Option<TlsAcceptor>,
-    places: &Arc<Places>,
     shutdown: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
@@ -103,7 +106,7 @@ async fn accept_all(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(place) = places.take(address.ip()) else {
+                let Some(place) = gateway.places.take(Some(address.ip())) else {
                     gateway.metrics.connections_refused.with_label_values(&["limit"]).inc();
                     continue;
                 };
@@ -180,48 +183,4 @@ fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, GatewayError> {
         }
     };
     Ok(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?)))
-}
-
-/// Connections at once, in all and by address.
-struct Places {
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-    max: usize,
-    per_address_max: usize,
-}
-
-/// One connection's place; given back when it is dropped.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(max: usize, per_address_max: usize) -> Self {
-        Self { taken: Mutex::default(), max, per_address_max }
-    }
-
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock();
-        let (all, by_address) = &mut *taken;
-        let here = by_address.get(&address).copied().unwrap_or(0);
-        if *all >= self.max || here >= self.per_address_max {
-            return None;
-        }
-        *all += 1;
-        by_address.insert(address, here + 1);
-        Some(Place { places: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        taken.0 -= 1;
-        if let Some(here) = taken.1.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                taken.1.remove(&self.address);
-            }
-        }
-    }
 }

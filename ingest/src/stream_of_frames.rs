@@ -8,17 +8,23 @@ use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use rollcall_websocket::WebSocket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 pub struct StreamOfFrames {
     socket: WebSocket,
     /// What is left of the message that is being read.
     rest: Bytes,
+    /// The server is shutting down, which the close code tells.
+    closing: CancellationToken,
+    said_why: bool,
 }
 
 impl StreamOfFrames {
-    pub fn new(socket: WebSocket) -> Self {
-        Self { socket, rest: Bytes::new() }
+    pub fn new(socket: WebSocket, closing: CancellationToken) -> Self {
+        Self { socket, rest: Bytes::new(), closing, said_why: false }
     }
 }
 
@@ -62,6 +68,12 @@ impl AsyncWrite for StreamOfFrames {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_cancelled() && !self.said_why {
+            ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(broken)?;
+            let frame = CloseFrame { code: CloseCode::Away, reason: "the server is shutting down".into() };
+            Pin::new(&mut self.socket).start_send(Message::Close(Some(frame))).map_err(broken)?;
+            self.said_why = true;
+        }
         Pin::new(&mut self.socket).poll_close(cx).map_err(broken)
     }
 }

@@ -64,6 +64,8 @@ struct Tables {
     timers: BTreeMap<(Instant, u64, bool), (Arc<Session>, Timer)>,
     offline: BTreeMap<(Instant, u64), Arc<Session>>,
     last_session: u64,
+    /// The server is shutting down.
+    closed: bool,
 }
 
 /// What a new connection is to do first.
@@ -116,6 +118,9 @@ impl Broker {
     /// gave up a connection whose credentials were still being checked: it must not take the session from its successor.
     pub fn attach(&self, arrival: Arrival) -> Result<Attached, u8> {
         let mut tables = self.tables.lock();
+        if tables.closed {
+            return Err(SHUTTING_DOWN);
+        }
         let mut wills = Vec::new();
         let mut kept = None;
         if let Some(old) = tables.sessions.get(&arrival.client_id).cloned() {
@@ -299,9 +304,10 @@ impl Broker {
         links.map(|link| link.close(reason)).count()
     }
 
-    /// Ends every connection.
+    /// Ends every connection and lets no other in.
     pub fn close_all(&self) {
-        let tables = self.tables.lock();
+        let mut tables = self.tables.lock();
+        tables.closed = true;
         let links = tables.sessions.values().filter_map(|session| session.inner.lock().link.clone());
         links.for_each(|link| link.close(SHUTTING_DOWN));
     }

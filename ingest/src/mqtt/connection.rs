@@ -118,7 +118,12 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(gateway: Arc<Gateway>, str
 async fn open<S: AsyncRead + AsyncWrite + Unpin>(gateway: &Arc<Gateway>, stream: S, peer: &Peer) -> Option<Box<Connection<S>>> {
     let mut wire = Wire::new(stream);
     let limit = Duration::from_millis(gateway.config.connect_timeout_ms);
-    let Ok(Some(mut client)) = tokio::time::timeout(limit, hello::greet(gateway, &mut wire, peer)).await else {
+    let greeting = tokio::time::timeout(limit, hello::greet(gateway, &mut wire, peer));
+    let greeted = tokio::select! {
+        greeted = greeting => greeted.ok().flatten(),
+        () = gateway.closing.cancelled() => None,
+    };
+    let Some(mut client) = greeted else {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, wire.close()).await;
         return None;
     };

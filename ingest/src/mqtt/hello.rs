@@ -136,9 +136,6 @@ async fn admit(gateway: &Gateway, peer: &Peer, hello: Hello) -> Result<(Client, 
     });
     let will = will.transpose()?;
     let owner = identity.map(|who| who.device);
-    if gateway.is_closing() {
-        return Err(0x8b);
-    }
     let (number, clean_start) = (peer.arrival, hello.clean_start);
     let arrival = Arrival { client_id: client_id.as_str().into(), number, owner, clean_start, expiry_s, will };
     let attached = gateway.broker.attach(arrival)?;

@@ -1,10 +1,13 @@
 //! POST, the ingest WebSocket and MQTT over WebSocket.
 
 use futures_util::{SinkExt, StreamExt};
+use rollcall_ingest::GatewayConfig;
 use rollcall_model::event::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -14,7 +17,8 @@ async fn routes(server: &Server) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = rollcall_ingest::http::router(server.gateway.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
     port
 }
 
@@ -70,12 +74,27 @@ async fn post_takes_one_many_and_lines() {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn socket(port: u16, path: &str, headers: &[(&'static str, String)]) -> Socket {
+fn upgrade(port: u16, path: &str, headers: &[(&'static str, String)]) -> Request {
     let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    tokio_tungstenite::connect_async(request).await.unwrap().0
+    request
+}
+
+async fn socket(port: u16, path: &str, headers: &[(&'static str, String)]) -> Socket {
+    tokio_tungstenite::connect_async(upgrade(port, path, headers)).await.unwrap().0
+}
+
+/// An ingest WebSocket of a device.
+async fn feed(server: &Server, port: u16) -> Socket {
+    let who = server.device();
+    socket(port, "/ingest/v1", &[("authorization", format!("Bearer {}:{TOKEN}", who.device))]).await
+}
+
+async fn next(socket: &mut Socket) -> Message {
+    let next = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next());
+    next.await.expect("a frame").unwrap().unwrap()
 }
 
 async fn answer(socket: &mut Socket) -> serde_json::Value {
@@ -134,4 +153,104 @@ async fn mqtt_over_websocket() {
     }
     assert_eq!(answers, [0x20, 2, 0, 0, 0x40, 2, 0, 5]);
     assert!(server.seqs(Kind::Status).contains(&1));
+}
+
+#[tokio::test]
+async fn websockets_count_in_the_limits() {
+    let server = Server::with(GatewayConfig { connections_max: 2, ..GatewayConfig::default() }).await;
+    let port = routes(&server).await;
+    let first = feed(&server, port).await;
+    let _second = socket(port, "/mqtt", &[("sec-websocket-protocol", "mqtt".into())]).await;
+    let who = server.device();
+    for (path, header, value) in
+        [("/mqtt", "sec-websocket-protocol", "mqtt".to_owned()), ("/ingest/v1", "authorization", format!("Bearer {}:{TOKEN}", who.device))]
+    {
+        let refused = tokio_tungstenite::connect_async(upgrade(port, path, &[(header, value)])).await;
+        assert!(matches!(refused, Err(tokio_tungstenite::tungstenite::Error::Http(answer)) if answer.status() == 503), "{path}");
+    }
+    server.raw().await.closed().await;
+    drop(first);
+    server.rows(Kind::Status, 2).await;
+    loop {
+        let mut third = server.raw().await;
+        if third.connect(&crate::harness::Hello::new(&who)).await == [0, 0] {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_a_shutdown_websockets_are_answered_and_closed_at_once() {
+    let mut server = Server::start().await;
+    let port = routes(&server).await;
+    let mut idle = feed(&server, port).await;
+    let mut greeting = socket(port, "/mqtt", &[("sec-websocket-protocol", "mqtt".into())]).await;
+    let mut busy = feed(&server, port).await;
+    server.rows(Kind::Status, 2).await;
+    server.log.hold();
+    busy.send(Message::text(typed(1))).await.unwrap();
+    busy.send(Message::Ping(Bytes::new())).await.unwrap();
+    assert!(matches!(next(&mut busy).await, Message::Pong(_)));
+    let (log, gateway) = (server.log.clone(), server.gateway.clone());
+    let started = std::time::Instant::now();
+    let client = async move {
+        // The idle ones hear of it while the busy one still waits for its frame.
+        for socket in [&mut idle, &mut greeting] {
+            assert!(matches!(next(socket).await, Message::Close(Some(frame)) if frame.code == CloseCode::Away));
+            while socket.next().await.is_some_and(|message| message.is_ok()) {}
+        }
+        log.release();
+        assert_eq!(next(&mut busy).await, Message::text("{\"ack\":1}"));
+        assert!(matches!(next(&mut busy).await, Message::Close(Some(frame)) if frame.code == CloseCode::Away));
+        while busy.next().await.is_some_and(|message| message.is_ok()) {}
+    };
+    tokio::join!(server.stop(), client);
+    assert!(started.elapsed().as_secs() < 3, "nobody had to be cut");
+    assert_eq!(gateway.handle().connected_devices(), 0);
+    assert_eq!(server.seqs(Kind::Scan), [1]);
+}
+
+#[tokio::test]
+async fn a_stalled_feed_answers_pings_and_reads_no_more_than_its_limit() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    const FRAMES: u64 = 3_000;
+    let server = Server::start().await;
+    let port = routes(&server).await;
+    let mut feed = feed(&server, port).await;
+    server.rows(Kind::Status, 1).await;
+    server.door.shut.store(true, Ordering::SeqCst);
+    for seq in 1..=10 {
+        feed.send(Message::text(typed(seq))).await.unwrap();
+        feed.send(Message::Ping(Bytes::new())).await.unwrap();
+        assert!(matches!(next(&mut feed).await, Message::Pong(_)));
+    }
+    let (mut sink, mut stream) = feed.split();
+    let sent = std::sync::Arc::new(AtomicU64::new(0));
+    let sender = tokio::spawn({
+        let sent = sent.clone();
+        async move {
+            for seq in 11..=FRAMES {
+                sink.send(Message::text(format!("{}{}", typed(seq), " ".repeat(20_000)))).await.unwrap();
+                sent.store(seq, Ordering::SeqCst);
+            }
+            sink
+        }
+    });
+    // 60 MB are far above the limit and what the kernel holds: the sender gets stuck, while others are served.
+    let mut witness = server.v4(&server.device()).await;
+    let (mut before, mut turns) = (0, 0);
+    while turns < 50 {
+        witness.silent().await;
+        let now = sent.load(Ordering::SeqCst);
+        turns = if now == before && now > 0 { turns + 1 } else { 0 };
+        before = now;
+    }
+    assert!(before < FRAMES, "all {before} frames were read");
+    server.door.shut.store(false, Ordering::SeqCst);
+    for number in 1..=FRAMES {
+        let message = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await.expect("an answer").unwrap().unwrap();
+        assert_eq!(message.to_text().unwrap(), format!("{{\"ack\":{number}}}"));
+    }
+    drop(sender.await.unwrap());
+    assert_eq!(server.seqs(Kind::Scan), (1..=FRAMES).collect::<Vec<_>>());
 }
