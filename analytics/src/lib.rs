@@ -2,4 +2,5 @@
 
 pub mod attendance;
 pub mod engagement;
+pub mod history;
 pub mod hub;

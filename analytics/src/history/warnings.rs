@@ -1,0 +1,62 @@
+//! What a query's result lacks, said with the result.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+/// One reason why a result may be less than was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Warning {
+    /// The object store does not answer; rows before the offset are left out.
+    Away { rows_before: u64, reason: String },
+    /// A file is missing or changed; its rows are left out.
+    Damaged { path: String, rows: u64, reason: String },
+    /// A file that history did not write lies in its place; it is not read.
+    Foreign { path: String },
+    /// The log lost these rows before they reached history.
+    Gap { from: u64, to: u64 },
+}
+
+impl Warning {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Away { .. } => "history_away",
+            Self::Damaged { .. } => "history_file_damaged",
+            Self::Foreign { .. } => "history_file_foreign",
+            Self::Gap { .. } => "history_gap",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away { rows_before, reason } => {
+                write!(f, "history cannot be read, so rows before offset {rows_before} are left out: {reason}")
+            }
+            Self::Damaged { path, rows, reason } => write!(f, "{path} is left out with its {rows} rows: {reason}"),
+            Self::Foreign { path } => write!(f, "{path} was not written by history and is not read"),
+            Self::Gap { from, to } => write!(f, "rows {from} to {to} were trimmed from the log before they reached history"),
+        }
+    }
+}
+
+/// Collects the warnings of one query. Whoever runs a query puts one into the session's extensions
+/// (`SessionConfig::with_extension`) and reads it after planning; without one, warnings are only logged.
+#[derive(Default, Debug)]
+pub struct QueryWarnings(Mutex<Vec<Warning>>);
+
+impl QueryWarnings {
+    /// A table scanned twice warns once.
+    pub fn add(&self, warning: Warning) {
+        let mut warnings = self.0.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    pub fn all(&self) -> Vec<Warning> {
+        self.0.lock().clone()
+    }
+}
