@@ -9,6 +9,7 @@ use rollcall_tests::{Instance, district};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
+use crate::machine;
 use crate::meter::Meter;
 
 /// How long the database may need to end before its folder is removed.
@@ -23,7 +24,7 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Starts it on free ports with settings as `("ROLLCALL_...", value)` in its environment's stead: a configuration file.
+    /// Starts it on free ports. `config` is the text of a configuration file; empty for the defaults.
     pub fn start(config: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("rollcall-bench").tempdir()?;
         let data = dir.path().join("data");
@@ -97,6 +98,21 @@ impl Fresh {
         let text = reqwest::get(format!("{}/metrics", self.instance.http)).await?.error_for_status()?.text().await?;
         let of_name = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         of_name.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
+    }
+
+    /// Waits until the server's memory has stood still for a while: what was just learned has found its place.
+    pub async fn settled_memory(&self) -> Result<()> {
+        const STILL: Duration = Duration::from_secs(2);
+        const DIFFERENCE_MIB: f64 = 0.5;
+        let (mut mib, mut since, began) = (0.0_f64, Instant::now(), Instant::now());
+        while since.elapsed() < STILL && began.elapsed() < 5 * STILL {
+            let now = machine::memory_mib(self.instance.pid())?;
+            if (now - mib).abs() > DIFFERENCE_MIB {
+                (mib, since) = (now, Instant::now());
+            }
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Waits until the sink has written everything that is durable.

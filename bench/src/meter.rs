@@ -12,6 +12,8 @@ use crate::machine;
 /// What a number of events cost.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
+    /// The events that it is the cost of; more than a rate counts, because warming up and draining cost too.
+    pub events: u64,
     pub seconds: f64,
     /// Processor seconds of the server, its private database aside.
     pub server_cpu_s: f64,
@@ -31,6 +33,21 @@ pub struct Meter {
     disk: (u64, u64),
 }
 
+impl Cost {
+    /// Two runs of the same system as one.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.events += other.events;
+        self.seconds += other.seconds;
+        self.server_cpu_s += other.server_cpu_s;
+        self.database_cpu_s += other.database_cpu_s;
+        self.peak_memory_mib = self.peak_memory_mib.max(other.peak_memory_mib);
+        self.log_mib += other.log_mib;
+        self.database_mib += other.database_mib;
+        self
+    }
+}
+
 impl Meter {
     /// `data` is the folder of a Rollcall server; a peer has none.
     pub fn begin(pid: u32, data: Option<&Path>) -> Result<Self> {
@@ -40,11 +57,12 @@ impl Meter {
         Ok(Self { pid, began: Instant::now(), cpu: cpu(pid, data.as_deref())?, disk: disk(data.as_deref()), data })
     }
 
-    pub fn end(&self) -> Result<Cost> {
+    pub fn end(&self, events: u64) -> Result<Cost> {
         let (server, database) = cpu(self.pid, self.data.as_deref())?;
         let (log, tables) = disk(self.data.as_deref());
         let mib = |now: u64, then: u64| now.saturating_sub(then) as f64 / (1024.0 * 1024.0);
         Ok(Cost {
+            events,
             seconds: self.began.elapsed().as_secs_f64(),
             server_cpu_s: server.saturating_sub(self.cpu.0).as_secs_f64(),
             database_cpu_s: database.saturating_sub(self.cpu.1).as_secs_f64(),

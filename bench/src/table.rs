@@ -77,7 +77,6 @@ impl Row {
     }
 
     fn print(&self) {
-        let million = self.events as f64 / 1e6;
         let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
         let (latency, cost) = (self.latency.as_ref(), self.cost.as_ref());
         let line = format!(
@@ -88,8 +87,8 @@ impl Row {
             number(latency.map(|latency| latency.p50_ms), 2),
             number(latency.map(|latency| latency.p99_ms), 2),
             number(latency.map(|latency| latency.p999_ms), 2),
-            number(cost.map(|cost| cost.server_cpu_s / million), 3),
-            number(cost.filter(|cost| cost.database_cpu_s > 0.0).map(|cost| cost.database_cpu_s / million), 3),
+            number(cost.map(|cost| cost.server_cpu_s * 1e6 / cost.events.max(1) as f64), 3),
+            number(cost.filter(|cost| cost.database_cpu_s > 0.0).map(|cost| cost.database_cpu_s * 1e6 / cost.events.max(1) as f64), 3),
             number(cost.map(|cost| cost.peak_memory_mib), 0),
             number(cost.filter(|cost| cost.log_mib > 0.0).map(|cost| cost.log_mib), 0),
             number(cost.filter(|cost| cost.database_mib > 0.0).map(|cost| cost.database_mib), 0),

@@ -71,7 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { args } => {
-            setup::for_demo()?;
+            setup::for_bench()?;
             shell::cargo(["build", "--release", "--workspace", "--bins"]).run()?;
             shell::release_binary("rollcall-bench")?.args(args).replace_process()
         }

@@ -27,6 +27,18 @@ const MOSQUITTO: Need = Need {
     apt: &["mosquitto-clients"],
     brew: &["mosquitto"],
 };
+const MOSQUITTO_SERVER: Need = Need {
+    what: "mosquitto, an MQTT server to compare with",
+    there: || server_there("mosquitto"),
+    apt: &["mosquitto"],
+    brew: &["mosquitto"],
+};
+const NATS_SERVER: Need = Need {
+    what: "nats-server, an MQTT server to compare with",
+    there: || server_there("nats-server"),
+    apt: &["nats-server"],
+    brew: &["nats-server"],
+};
 const CHROMIUM: Need =
     Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
 
@@ -35,6 +47,11 @@ fn postgres_there() -> bool {
         || ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"]
             .iter()
             .any(|parent| fs::read_dir(parent).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join("bin/initdb").exists())))
+}
+
+/// Debian puts servers where a user's PATH does not look.
+fn server_there(name: &str) -> bool {
+    has(name) || ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"].iter().any(|dir| Path::new(dir).join(name).is_file())
 }
 
 fn chromium_there() -> bool {
@@ -47,6 +64,12 @@ pub fn for_demo() -> Result<()> {
     node::recent()?;
     npm_install("dashboard")?;
     build_dashboard()
+}
+
+/// What `cargo xtask bench` needs: the product, and the servers that it is compared with.
+pub fn for_bench() -> Result<()> {
+    for_demo()?;
+    install(&[MOSQUITTO_SERVER, NATS_SERVER])
 }
 
 /// What `cargo xtask test` needs.

@@ -2,6 +2,7 @@
 
 pub mod epoll;
 pub mod flood;
+pub mod idle;
 mod pace;
 pub mod payload;
 mod ring;
@@ -20,12 +21,15 @@ use serde::de::DeserializeOwned;
 pub enum Load {
     /// Publishes as fast as the server acknowledges, or at a fixed rate
     Flood(flood::Options),
+    /// Keeps many connections open, then sends one message on each
+    Idle(idle::Options),
 }
 
 impl Load {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Flood(options) => println!("{}", serde_json::to_string(&flood::run(&options)?)?),
+            Self::Idle(options) => idle::run(&options)?,
         }
         Ok(())
     }

@@ -57,7 +57,7 @@ async fn once(background: u64) -> Result<Row> {
     let began = Instant::now();
     let latencies = arrivals(&server.instance, &district, &mut live).await?;
     let seconds = began.elapsed().as_secs_f64();
-    let cost = meter.end()?;
+    let cost = meter.end(latencies.len())?;
     let what = if background == 0 { "idle".to_owned() } else { format!("beside {background} telemetry/s") };
     let latency = Latency::of(&latencies);
     let bar_ms = if background == 0 { 15.0 } else { 40.0 };
