@@ -12,6 +12,9 @@ use rollcall_stream::schema;
 
 use crate::directory::DeviceIdentity;
 
+/// A usual name of a metric.
+const SHORT_TEXT_BYTES: usize = 8;
+
 /// An id as one machine word, bytes in the order they stand in the column.
 pub fn word(bytes: &[u8; 16]) -> i128 {
     i128::from_ne_bytes(*bytes)
@@ -37,6 +40,11 @@ struct Nullable<T> {
 }
 
 impl<T: Default> Nullable<T> {
+    fn reserve(&mut self, rows: usize) {
+        self.values.reserve(rows);
+        self.valid.reserve(rows);
+    }
+
     fn push(&mut self, value: Option<T>) {
         self.valid.push(value.is_some());
         self.values.push(value.unwrap_or_default());
@@ -67,6 +75,12 @@ impl Default for Bytes {
 }
 
 impl Bytes {
+    /// Room for texts as short as names of metrics; longer ones make their own.
+    fn reserve(&mut self, rows: usize) {
+        self.offsets.reserve(rows);
+        self.data.reserve(rows * SHORT_TEXT_BYTES);
+    }
+
     fn push(&mut self, value: &[u8]) {
         self.data.extend_from_slice(value);
         self.offsets.push(i32::try_from(self.data.len()).expect("a batch holds far less than 2 GiB of text"));
@@ -99,6 +113,8 @@ pub struct Head {
 
 #[derive(Default)]
 struct Common {
+    /// Rows to make room for when the first one comes; then the columns double together.
+    expected: usize,
     district: Vec<i128>,
     school: Vec<i128>,
     device: Vec<i128>,
@@ -122,6 +138,26 @@ impl Common {
 
     fn len(&self) -> usize {
         self.seq.len()
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.seq.len() == self.seq.capacity()
+    }
+
+    /// How many rows more there should be room for, when there is none.
+    fn growth(&self) -> usize {
+        self.expected.max(self.seq.len()).max(1)
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.district.reserve_exact(rows);
+        self.school.reserve_exact(rows);
+        self.device.reserve_exact(rows);
+        self.seq.reserve_exact(rows);
+        self.ts.reserve_exact(rows);
+        self.received.reserve_exact(rows);
+        self.offline.reserve_exact(rows);
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -157,6 +193,13 @@ macro_rules! table {
 
         impl $name {
             pub fn len(&self) -> usize { self.common.len() }
+            #[cold]
+            #[inline(never)]
+            fn grow(&mut self) {
+                let rows = self.common.growth();
+                self.common.reserve(rows);
+                $(self.$field.reserve(rows);)+
+            }
             pub fn truncate(&mut self, rows: usize) {
                 self.common.truncate(rows);
                 $(self.$field.truncate(rows);)+
@@ -176,8 +219,16 @@ table!(/** Rows of heartbeats and of the gateway's own connect and disconnect. *
 table!(/** Rows of refused payloads. */ DeadLetters, DeadLetter { topic: Bytes, code: Bytes, message: Bytes, payload: Bytes });
 
 impl Scans {
+    /// Says how many rows are likely to come; it costs nothing if none does.
+    pub fn expect(&mut self, rows: usize) {
+        self.common.expected = rows;
+    }
+
     #[inline]
     pub fn push(&mut self, who: &DeviceIdentity, head: Head, person: i128, badge: i128, dir: u8, method: u8) {
+        if self.common.is_full() {
+            self.grow();
+        }
         self.common.push(who, head);
         self.person.push(person);
         self.badge.push(badge);
@@ -192,8 +243,16 @@ impl Scans {
 }
 
 impl Readings {
+    /// Says how many rows are likely to come; it costs nothing if none does.
+    pub fn expect(&mut self, rows: usize) {
+        self.common.expected = rows;
+    }
+
     #[inline]
     pub fn push(&mut self, who: &DeviceIdentity, head: Head, person: Option<i128>, metric: &str, value: f64) {
+        if self.common.is_full() {
+            self.grow();
+        }
         self.common.push(who, head);
         self.person.push(person);
         self.metric.push(metric.as_bytes());
@@ -208,6 +267,11 @@ impl Readings {
 }
 
 impl Activities {
+    /// Says how many rows are likely to come; it costs nothing if none does.
+    pub fn expect(&mut self, rows: usize) {
+        self.common.expected = rows;
+    }
+
     #[inline]
     pub fn push(
         &mut self,
@@ -218,6 +282,9 @@ impl Activities {
         section: Option<i128>,
         dur_ms: Option<i64>,
     ) {
+        if self.common.is_full() {
+            self.grow();
+        }
         self.common.push(who, head);
         self.person.push(person);
         self.kind.push(kind);
@@ -250,6 +317,9 @@ pub struct Heartbeat<'a> {
 
 impl Statuses {
     pub fn push(&mut self, who: &DeviceIdentity, head: Head, beat: Heartbeat<'_>) {
+        if self.common.is_full() {
+            self.grow();
+        }
         self.common.push(who, head);
         self.battery.push(beat.battery);
         self.fw.push(beat.fw.unwrap_or_default().as_bytes());
@@ -274,6 +344,9 @@ impl Statuses {
 
 impl DeadLetters {
     pub fn push(&mut self, who: &DeviceIdentity, head: Head, topic: &str, code: &str, message: &str, payload: &[u8]) {
+        if self.common.is_full() {
+            self.grow();
+        }
         self.common.push(who, head);
         self.topic.push(topic.as_bytes());
         self.code.push(code.as_bytes());

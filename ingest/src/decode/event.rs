@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::badge_cache::BadgeCache;
 use super::columns::{Head, Heartbeat, word};
-use super::intake::{Intake, Taken};
+use super::intake::{Intake, LastBadge, Taken};
 use super::refusal::{Code, Fault};
 use crate::directory::{DeviceIdentity, Directory};
 
@@ -76,11 +76,18 @@ impl<'d> Speaker<'d> {
     }
 
     /// The person and the badge behind a badge token, as words of their columns.
-    fn holder(&self, author: &DeviceIdentity, badge: Option<&str>) -> Result<Option<(i128, i128)>, Fault> {
+    fn holder(&self, author: &DeviceIdentity, badge: Option<&str>, last: &mut LastBadge) -> Result<Option<(i128, i128)>, Fault> {
         let Some(token) = badge else { return Ok(None) };
-        length("badge", token, limits::BADGE_BYTES_MAX)?;
-        let unknown = || Fault::new(Code::UnknownBadge, "badge: no such badge is valid in this district");
-        let holder = self.badges.holder(author.district, token).ok_or_else(unknown)?;
+        let holder = match last.get(author.district, token) {
+            Some(holder) => holder,
+            None => {
+                length("badge", token, limits::BADGE_BYTES_MAX)?;
+                let unknown = || Fault::new(Code::UnknownBadge, "badge: no such badge is valid in this district");
+                let holder = self.badges.holder(author.district, token).ok_or_else(unknown)?;
+                last.set(author.district, token, holder);
+                holder
+            }
+        };
         Ok(Some((word(holder.person.as_bytes()), word(holder.badge.as_bytes()))))
     }
 }
@@ -136,14 +143,14 @@ impl RawEvent<'_> {
     fn scan(&self, author: &DeviceIdentity, head: Head, speaker: &Speaker<'_>, intake: &mut Intake) -> Result<u32, Fault> {
         let dir = one_of("dir", self.dir.as_deref(), Direction::from_text, "in, out, auto")?;
         let method = one_of("method", self.method.as_deref(), Method::from_text, "qr, nfc, ble, manual")?;
-        let (person, badge) = speaker.holder(author, self.badge.as_deref())?.ok_or_else(|| missing("badge"))?;
+        let (person, badge) = speaker.holder(author, self.badge.as_deref(), &mut intake.last_badge)?.ok_or_else(|| missing("badge"))?;
         intake.scans.push(author, head, person, badge, dir.code(), method.code());
         Ok(1)
     }
 
     /// Whom telemetry and activity are about: the badge's holder, else the person the device is assigned to.
-    fn person(&self, author: &DeviceIdentity, speaker: &Speaker<'_>) -> Result<Option<i128>, Fault> {
-        let holder = speaker.holder(author, self.badge.as_deref())?;
+    fn person(&self, author: &DeviceIdentity, speaker: &Speaker<'_>, last: &mut LastBadge) -> Result<Option<i128>, Fault> {
+        let holder = speaker.holder(author, self.badge.as_deref(), last)?;
         Ok(holder.map(|(person, _)| person).or_else(|| author.person.map(|p| word(p.as_bytes()))))
     }
 
@@ -161,7 +168,7 @@ impl RawEvent<'_> {
                 return Err(Fault::new(Code::OutOfRange, format!("m.{name}: not a finite number")));
             }
         }
-        let person = self.person(author, speaker)?;
+        let person = self.person(author, speaker, &mut intake.last_badge)?;
         for (name, value) in &self.metrics {
             intake.readings.push(author, head, person, name, *value);
         }
@@ -176,7 +183,7 @@ impl RawEvent<'_> {
         not_negative("dur_ms", self.dur_ms)?;
         let section = self.section.as_deref().map(str::parse::<SectionId>).transpose();
         let section = section.map_err(|_| Fault::new(Code::WrongType, "section: not a UUID"))?;
-        let person = self.person(author, speaker)?.ok_or_else(|| missing("badge"))?;
+        let person = self.person(author, speaker, &mut intake.last_badge)?.ok_or_else(|| missing("badge"))?;
         let section = section.map(|s| word(s.as_bytes()));
         intake.activities.push(author, head, person, (kind.code(), resource), section, self.dur_ms);
         Ok(1)

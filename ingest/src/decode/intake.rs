@@ -1,12 +1,13 @@
 //! What one read of a connection, one frame or one request adds up to before it is admitted.
 
 use rollcall_model::event::Kind;
-use rollcall_model::ids::DeviceId;
+use rollcall_model::ids::{DeviceId, DistrictId};
 use rollcall_stream::EventBatch;
+use smallvec::SmallVec;
 
 use super::columns::{Activities, DeadLetters, Head, Readings, Scans, Statuses};
 use super::refusal::Refusal;
-use crate::directory::DeviceIdentity;
+use crate::directory::{BadgeHolder, DeviceIdentity};
 
 /// One decoded event: what deduplication needs to know, and how many rows of its kind belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,29 @@ pub struct Intake {
     pub(super) statuses: Statuses,
     pub(super) dead: DeadLetters,
     pub(super) events: Vec<Taken>,
+    pub(super) last_badge: LastBadge,
+}
+
+/// The badge that was resolved last. A wearable names the same one in every event. An intake lives for one read of a connection,
+/// so a badge that is revoked is refused from the next read on.
+#[derive(Default)]
+pub(super) struct LastBadge {
+    token: SmallVec<[u8; 64]>,
+    holder: Option<(DistrictId, BadgeHolder)>,
+}
+
+impl LastBadge {
+    #[inline]
+    pub fn get(&self, district: DistrictId, token: &str) -> Option<BadgeHolder> {
+        let (of, holder) = self.holder?;
+        (of == district && self.token.as_slice() == token.as_bytes()).then_some(holder)
+    }
+
+    pub fn set(&mut self, district: DistrictId, token: &str, holder: BadgeHolder) {
+        self.token.clear();
+        self.token.extend_from_slice(token.as_bytes());
+        self.holder = Some((district, holder));
+    }
 }
 
 /// A place to cut back to when a payload turns out to be broken after some of its events were taken.
@@ -34,6 +58,16 @@ pub struct Intake {
 pub struct Place([usize; 6]);
 
 impl Intake {
+    /// With room for about so many events of one kind; whichever it is makes it when its first one comes.
+    pub fn expecting(events: usize) -> Self {
+        let mut intake = Self::default();
+        intake.scans.expect(events);
+        intake.readings.expect(events);
+        intake.activities.expect(events);
+        intake.events.reserve(events);
+        intake
+    }
+
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.dead.len() == 0
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rollcall_model::ids::Offset;
+use rollcall_model::time::UtcMillis;
 use rollcall_stream::AppendError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -27,6 +28,12 @@ use crate::gateway::Gateway;
 
 /// Events decoded before they are admitted; keeps one client's burst from holding the lock for long.
 const BATCH_EVENTS_MAX: usize = 16_384;
+
+/// What one event takes on the wire, about; only to make room for those that were read.
+const EVENT_BYTES_USUAL: usize = 112;
+
+/// Room for acknowledgements that is made beforehand; a read has rarely more publishes.
+const ACKS_EXPECTED_MAX: usize = 512;
 
 /// Acknowledgements that may wait for the log before publishes are no longer taken; above every receive maximum.
 const UNACKNOWLEDGED_MAX: usize = 8_192;
@@ -50,6 +57,11 @@ pub(super) struct Ack {
 
 /// What one read adds up to.
 pub(super) struct Batch {
+    /// Who speaks, looked up with the first publish of events.
+    pub who: Option<DeviceIdentity>,
+    pub now: UtcMillis,
+    /// Publishes of events in it.
+    pub payloads: u64,
     pub intake: Intake,
     pub acks: Vec<Ack>,
     pub rejects: Vec<Refusal>,
@@ -224,10 +236,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.takes_publishes() || self.wire.input.len() < self.gateway.config.packet_bytes_max + READ_AHEAD_BYTES
     }
 
+    /// An empty batch with room for the events of so many bytes.
+    fn new_batch(&self, input_bytes: usize) -> Batch {
+        let events = (input_bytes / EVENT_BYTES_USUAL).clamp(1, BATCH_EVENTS_MAX);
+        Batch {
+            who: None,
+            now: self.gateway.admission.now(),
+            payloads: 0,
+            intake: Intake::expecting(events),
+            acks: Vec::with_capacity(events.min(ACKS_EXPECTED_MAX)),
+            rejects: Vec::new(),
+            at_least: Offset(0),
+        }
+    }
+
     /// Decodes what was read. `false`: there was no whole packet.
     fn read_batch(&mut self) -> Result<bool, Violation> {
+        if self.wire.input.is_empty() {
+            return Ok(false);
+        }
         let mut input = std::mem::take(&mut self.wire.input);
-        let mut batch = Batch { intake: Intake::default(), acks: Vec::new(), rejects: Vec::new(), at_least: Offset(0) };
+        let mut batch = self.new_batch(input.len());
         let mut at = 0;
         let outcome = loop {
             if self.end.is_some() || batch.intake.events() >= BATCH_EVENTS_MAX {
@@ -247,8 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         input.drain(..at);
         self.wire.input = input;
         self.searched = self.searched.saturating_sub(at);
+        if batch.payloads > 0 {
+            self.gateway.mqtt_payloads.inc_by(batch.payloads);
+        }
         if !batch.intake.is_empty() || !batch.acks.is_empty() {
-            let Batch { intake, acks, rejects, at_least } = batch;
+            let Batch { intake, acks, rejects, at_least, .. } = batch;
             let submission = Submission { finished: intake.finish(), acks, rejects, at_least, since: Instant::now() };
             self.submit(Box::new(submission));
         }

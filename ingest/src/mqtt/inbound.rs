@@ -94,8 +94,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Decodes events. Returns the reason for the acknowledgement, and whether the connection ends after this publish.
     fn events(&mut self, publish: &Publish<'_>, topic: &str, batch: &mut Batch) -> Result<(u8, Result<(), Violation>), Violation> {
-        let who = self.identity()?;
-        let now = self.gateway.admission.now();
+        let who = match batch.who {
+            Some(who) => who,
+            None => *batch.who.insert(self.identity()?),
+        };
+        let now = batch.now;
         let Some(kind) = permission::events(topic) else {
             let message = format!("devices do not publish to {topic:.128}");
             let refusal = Refusal { device: who.device, seq: None, code: Code::ForbiddenTopic, message };
@@ -107,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let end = if says_why { Ok(()) } else { Err(Violation::new(0x87, "a publish to a forbidden topic")) };
             return Ok((0x87, end));
         };
-        self.gateway.mqtt_payloads.inc();
+        batch.payloads += 1;
         let source = Source { topic, kind, format: Format::Recognised };
         let outcome = self.gateway.decoder.decode(&who, now, source, publish.payload, &mut batch.intake);
         self.gateway.metrics.decoded(&outcome);

@@ -28,6 +28,8 @@ const CATCH_UP: Duration = Duration::from_secs(90);
 /// Holds what a run acknowledges while the sink follows: some forty million events.
 const CONFIG: &str = "[log]\ndisk_budget_bytes = 17179869184\n";
 
+const LOG_BYTES: &str = "rollcall_log_written_bytes_total";
+
 /// How one run sends its events.
 #[derive(Clone, Copy)]
 pub struct Flow {
@@ -79,7 +81,10 @@ impl Stage {
             Protocol::Mqtt => instance.mqtt.clone(),
             Protocol::Websocket | Protocol::Http => instance.http.trim_start_matches("http://").to_owned(),
         };
-        let ran = run(&self.options(address, flow, seconds, events_per_s), &self.server.meter()?)?;
+        // Segments are preallocated and trimmed again, so their sizes do not tell what was written.
+        let before = self.server.metric(LOG_BYTES).await?;
+        let mut ran = run(&self.options(address, flow, seconds, events_per_s), &self.server.meter()?)?;
+        ran.1.log_mib = (self.server.metric(LOG_BYTES).await? - before) / (1024.0 * 1024.0);
         self.acknowledged += ran.0.acknowledged;
         Ok(ran)
     }
