@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::hub::Hub;
@@ -116,7 +117,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     running.spawn("http", {
         let stop = running.stop("http");
         let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-        async move { Ok(axum::serve(sockets.http, service).with_graceful_shutdown(stop.cancelled_owned()).await?) }
+        // A delta is small and must not wait until the one before it has been acknowledged (Nagle's algorithm).
+        let listener = sockets.http.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        async move { Ok(axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await?) }
     });
     say_ready(&store, addresses, private);
     let failed = running.until(shutdown).await;
