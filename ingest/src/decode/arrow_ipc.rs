@@ -6,6 +6,8 @@
 //! `dur_ms` (Int64), `value` (Float64), `m` (Map of Utf8 to Float64). Neighbouring rows of telemetry with the same `seq`
 //! are one event. The reader validates buffers, and nothing is expanded: a value costs no more than its bytes in the payload.
 
+mod bulk;
+
 use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +45,11 @@ pub fn decode(payload: &[u8], topic: &str, speaker: &mut Speaker<'_>, intake: &m
     let mut index = 0;
     for batch in &batches {
         let columns = Columns::new(batch)?;
+        if kind == Kind::Telemetry && bulk::telemetry(&columns, batch.num_rows(), speaker, intake) {
+            outcome.accepted += batch.num_rows();
+            index += batch.num_rows();
+            continue;
+        }
         let mut row = 0;
         while row < batch.num_rows() {
             let rows = if kind == Kind::Telemetry { columns.run_of(row, batch.num_rows()) } else { 1 };

@@ -111,6 +111,13 @@ pub struct Head {
     pub offline: bool,
 }
 
+/// What many rows of one device begin with.
+pub struct Rows<'a> {
+    pub received: i64,
+    pub seq: &'a [u64],
+    pub ts: &'a [i64],
+}
+
 #[derive(Default)]
 struct Common {
     /// Rows to make room for when the first one comes; then the columns double together.
@@ -134,6 +141,17 @@ impl Common {
         self.ts.push(head.ts);
         self.received.push(head.received);
         self.offline.push(head.offline);
+    }
+
+    fn extend(&mut self, who: &DeviceIdentity, rows: &Rows<'_>, offline: impl Iterator<Item = bool>) {
+        let all = self.len() + rows.seq.len();
+        self.district.resize(all, word(who.district.as_bytes()));
+        self.school.resize(all, word(who.school.as_bytes()));
+        self.device.resize(all, word(who.device.as_bytes()));
+        self.seq.extend_from_slice(rows.seq);
+        self.ts.extend_from_slice(rows.ts);
+        self.received.resize(all, rows.received);
+        self.offline.extend(offline);
     }
 
     fn len(&self) -> usize {
@@ -257,6 +275,22 @@ impl Readings {
         self.person.push(person);
         self.metric.push(metric.as_bytes());
         self.value.push(value);
+    }
+
+    /// As many rows as there are numbers; every column must have as many.
+    pub fn extend<'a>(
+        &mut self,
+        who: &DeviceIdentity,
+        rows: Rows<'_>,
+        offline: impl Iterator<Item = bool>,
+        people: &[Option<i128>],
+        metrics: impl Iterator<Item = &'a str>,
+        values: &[f64],
+    ) {
+        self.common.extend(who, &rows, offline);
+        people.iter().for_each(|person| self.person.push(*person));
+        metrics.for_each(|metric| self.metric.push(metric.as_bytes()));
+        self.value.extend_from_slice(values);
     }
 
     pub fn finish(self) -> RecordBatch {

@@ -53,6 +53,11 @@ impl<'d> Speaker<'d> {
         Self { identity, now, directory, badges, behind: None }
     }
 
+    /// The one person that the speaker is assigned to.
+    pub(super) fn own_person(&self) -> Option<i128> {
+        self.identity.person.map(|person| word(person.as_bytes()))
+    }
+
     /// Whose event it is: the speaker's own, or that of a device registered behind it.
     fn author(&mut self, named: Option<&str>) -> Result<DeviceIdentity, Fault> {
         let Some(text) = named else { return Ok(*self.identity) };
@@ -76,7 +81,7 @@ impl<'d> Speaker<'d> {
     }
 
     /// The person and the badge behind a badge token, as words of their columns.
-    fn holder(&self, author: &DeviceIdentity, badge: Option<&str>, last: &mut LastBadge) -> Result<Option<(i128, i128)>, Fault> {
+    pub(super) fn holder(&self, author: &DeviceIdentity, badge: Option<&str>, last: &mut LastBadge) -> Result<Option<(i128, i128)>, Fault> {
         let Some(token) = badge else { return Ok(None) };
         let holder = match last.get(author.district, token) {
             Some(holder) => holder,

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use rollcall_model::event::{ActivityKind, DeviceKind, Direction, Method};
 use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, PersonId, SchoolId};
+use rollcall_stream::EventBatch;
 use serde_json::{Value, json};
 
 use super::*;
@@ -275,6 +276,33 @@ proptest! {
             bytes[at] = byte;
         }
         run(&bytes, None, Format::ArrowStream);
+    }
+
+    /// A column of devices that are all null changes nothing but the way: row by row instead of whole columns.
+    #[test]
+    fn whole_columns_are_the_rows(rows in proptest::collection::vec((0u64..6, -2i64..400, 0usize..12, 0usize..40), 1..8), badges: bool) {
+        const METRICS: [&str; 3] = ["steps", "", "longer than any name of a metric may be: sixty-four bytes and then some"];
+        let late = |days: i64| NOW - (days - 1).max(-1) / 20 * 24 * 3_600_000;
+        let metric = |row: &usize| METRICS[row.saturating_sub(9)];
+        let badge = |row: &usize| [Some("b"), None, Some("x")][row.saturating_sub(37)];
+        let value = |row: &usize| if *row == 1 { f64::INFINITY } else { *row as f64 };
+        let mut columns = vec![
+            ("seq", Arc::new(rows.iter().enumerate().map(|(at, row)| row.0 / 5 + at as u64).collect::<UInt64Array>()) as ArrayRef),
+            ("ts", Arc::new(rows.iter().map(|row| late(row.1)).collect::<Int64Array>())),
+            ("metric", Arc::new(rows.iter().map(|row| Some(metric(&row.2))).collect::<StringArray>())),
+            ("value", Arc::new(rows.iter().map(|row| Some(value(&row.3))).collect::<Float64Array>())),
+            ("offline", Arc::new(rows.iter().map(|row| (row.0 > 2).then_some(row.0 > 3)).collect::<BooleanArray>())),
+        ];
+        if badges {
+            columns.push(("badge", Arc::new(rows.iter().map(|row| badge(&row.3)).collect::<DictionaryArray<Int32Type>>())));
+        }
+        let (outcome, finished) = run(&stream("telemetry", columns.clone()), None, Format::ArrowStream);
+        columns.push(("device", Arc::new(rows.iter().map(|_| None::<&str>).collect::<StringArray>())));
+        let (expected, by_rows) = run(&stream("telemetry", columns), None, Format::ArrowStream);
+        prop_assert_eq!(outcome, expected);
+        prop_assert_eq!(finished.events, by_rows.events);
+        let rows = |finished: &[EventBatch]| finished.iter().map(|batch| batch.rows.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(rows(&finished.batches), rows(&by_rows.batches));
     }
 }
 
