@@ -83,22 +83,24 @@ pub fn folder_bytes(dir: &Path) -> u64 {
     bytes.sum()
 }
 
-/// Raises this process's limit of open files, and with it that of everything it starts. Root may go beyond the hard limit;
-/// for others it is the most there is, and the scenario that needs more says so.
-pub fn raise_descriptors() {
+/// Raises this process's limit of open files, and with it that of everything it starts, and returns it. Root may usually go beyond
+/// the hard limit; where nobody may, a scenario that needs more makes do with less and says so.
+pub fn raise_descriptors() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointers are to valid rlimits that outlive the calls.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return;
+            return 0;
         }
         let wanted = limit.rlim_max.max(DESCRIPTORS_WANTED);
-        let raised = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) != 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        for most in [wanted, limit.rlim_max] {
+            let raised = libc::rlimit { rlim_cur: most, rlim_max: most };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+                return most;
+            }
         }
     }
+    limit.rlim_cur
 }
 
 /// Processor, memory and disk in one line.
