@@ -10,6 +10,7 @@ mod doctor;
 mod folder_lock;
 mod import;
 mod limits;
+mod query_pool;
 mod readiness;
 mod serve;
 pub mod simulate;

@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use axum::serve::ListenerExt;
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
+use rollcall_analytics::engagement::store::{StoreClasses, StoreEngagement};
+use rollcall_analytics::engagement::{Engagement, EngagementDeps};
 use rollcall_analytics::hub::Hub;
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
@@ -28,6 +30,7 @@ use crate::config::{Config, SecureCookies};
 use crate::database::{Database, Use};
 use crate::devices::Devices;
 use crate::folder_lock::FolderLock;
+use crate::query_pool::QueryPool;
 use crate::readiness::Readiness;
 use crate::supervise::{self, Subsystems};
 
@@ -80,6 +83,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
+    let pool = QueryPool::new()?;
+    start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
         let (cache, handle, stop) = (cache.clone(), gateway.handle(), running.stop("device watch"));
@@ -188,6 +193,31 @@ fn start_live(
     handle
 }
 
+#[allow(clippy::too_many_arguments)]
+fn start_engagement(
+    running: &mut Subsystems,
+    pool: &QueryPool,
+    log: &Arc<EmbeddedLog>,
+    store: &Store,
+    cache: &Arc<DirectoryCache>,
+    hub: &Hub,
+    live: &EngineHandle,
+    registry: &prometheus::Registry,
+) {
+    let (engagement, _) = Engagement::new(EngagementDeps {
+        log: log.clone(),
+        store: Arc::new(StoreEngagement { store: store.clone() }),
+        classes: Arc::new(StoreClasses { cache: cache.clone(), store: store.clone() }),
+        presence: Arc::new(live.clone()),
+        hub: hub.clone(),
+        clock: Clock::System,
+        metrics: registry.clone(),
+        pool: pool.handle(),
+    });
+    let stop = running.stop("engagement");
+    running.spawn("engagement", async move { Ok(engagement.run(stop).await?) });
+}
+
 async fn start_intake(
     running: &mut Subsystems,
     config: &Config,
@@ -240,6 +270,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     let durable = log.end();
     // Readers are served from the log until it is closed, so the sink gets its chance first.
     running.end_after("sink", SINK_DRAIN, || log.status().readers.iter().any(|(reader, at)| reader == "sink" && *at >= durable)).await;
+    running.end("engagement").await;
     running.end("live attendance").await;
     running.end("subscribers").await;
     running.end("http").await;

@@ -7,6 +7,7 @@ pub mod audit;
 mod connection;
 pub mod directory;
 pub mod embedded;
+pub mod engagement;
 mod error;
 pub mod idempotency;
 pub mod maintenance;

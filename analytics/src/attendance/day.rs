@@ -19,6 +19,9 @@ use super::tally::Tally;
 /// Newest scans of a school that its page shows.
 pub(super) const FEED_MAX: usize = 50;
 
+/// Conclusions of one day that can change before its versions reach those of a later load.
+const VERSION_BITS: u32 = 24;
+
 /// One line of the gate feed.
 #[derive(Clone, Copy, Serialize)]
 pub(super) struct FeedEntry {
@@ -92,6 +95,8 @@ pub(super) struct Day {
     pub used: u64,
     /// When a meeting next starts or ends.
     pub next_bell: Option<UtcMillis>,
+    /// Grows with every conclusion that changes; begins where no earlier load of the day has been.
+    pub(super) version: u64,
     dirty: Vec<PersonId>,
 }
 
@@ -118,6 +123,7 @@ impl Day {
             touched: Touched::default(),
             used: 0,
             next_bell: None,
+            version: settle_at.0.max(cut.next_offset.0) << VERSION_BITS,
             dirty: Vec::new(),
             plan,
         };
@@ -216,6 +222,7 @@ impl Day {
         }
         self.roll_taken = vec![false; self.plan.meetings.len()];
         marks.iter().for_each(|mark| self.note_roll(mark));
+        self.version += 1;
         self.recount();
         self.mark_all_dirty();
     }
@@ -295,6 +302,7 @@ impl Day {
             let old = state.concluded.replace(new);
             if !old.is_some_and(|old| old.says_same(&new)) {
                 self.touched.people.insert(id);
+                self.version += 1;
                 let places = &self.plan.students[&id];
                 match places.get(index) {
                     Some(place) => {

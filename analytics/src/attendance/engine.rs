@@ -312,6 +312,10 @@ impl Turns {
                 });
                 let _gone = reply.send(inside);
             }
+            Question::Presence { day, known, reply } => {
+                let day = self.live.days.get(&day).filter(|day| day.settled);
+                let _gone = reply.send(day.map(|day| day.presence(known)));
+            }
             Question::Now { reply } => {
                 let _gone = reply.send(());
             }

@@ -11,6 +11,8 @@ use rollcall_model::time::{UtcMillis, rfc3339};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::seam::DayKey;
+use crate::engagement::DayPresence;
 use crate::hub::{Hub, Snapshot};
 
 /// Most questions that wait for the engine; further callers wait for a place.
@@ -69,6 +71,11 @@ pub(super) enum Question {
         school: SchoolId,
         reply: oneshot::Sender<Option<Vec<Inside>>>,
     },
+    Presence {
+        day: DayKey,
+        known: u64,
+        reply: oneshot::Sender<Option<DayPresence>>,
+    },
     /// Answered after the clock was read and everything due was published.
     Now {
         reply: oneshot::Sender<()>,
@@ -100,6 +107,12 @@ impl EngineHandle {
     /// whom only a mark says to be present. `None`: no such school, or its day is not loaded yet.
     pub async fn building(&self, district: DistrictId, school: SchoolId) -> Option<Vec<Inside>> {
         self.ask(|reply| Question::Building { district, school, reply }).await.flatten()
+    }
+
+    /// Who is present in each meeting of a school's day, unless that is as it was at the version `known`. `None`: the
+    /// day is not in memory.
+    pub async fn presence(&self, day: DayKey, known: u64) -> Option<DayPresence> {
+        self.ask(|reply| Question::Presence { day, known, reply }).await.flatten()
     }
 
     /// Whether today is loaded for every school and everything that was durable at the start is applied.

@@ -10,8 +10,20 @@
 
 pub mod calculate;
 pub mod definition;
+mod engine;
 pub mod input;
+mod known;
+mod live;
 pub mod meeting;
+mod seam;
+pub mod store;
+mod topics;
+
+pub use engine::{Engagement, EngagementDeps, EngagementError, EngagementHandle, READER};
+pub use seam::{
+    ClassDay, ClassSource, ClassView, DayPresence, EngagementStore, MeetingCut, PresenceSource, Present, StudentRecord, WindowRecord,
+    present_span,
+};
 
 #[cfg(test)]
 mod tests;

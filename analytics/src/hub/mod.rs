@@ -13,8 +13,8 @@
 //!
 //! # Who pays for what
 //! A topic exists only while someone subscribes to it, and [`HISTORY_KEPT`] longer. A first subscriber makes the
-//! topic *wanted*; the publisher takes the name from [`Hub::take_wanted`] and gives the whole state once by
-//! [`Hub::replace`]. Updates to topics that nobody wants cost one look-up. Values are encoded when the first
+//! topic *wanted*; its publisher takes the name from [`Publisher::take_wanted`] and gives the whole state once by
+//! [`Hub::replace`]. A publisher claims a view, the last part of the name; what nobody claims is the hub's own list's. Updates to topics that nobody wants cost one look-up. Values are encoded when the first
 //! subscriber pulls them, once, and the bytes are shared by all.
 //!
 //! # Slow readers
@@ -79,8 +79,52 @@ struct Inner {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// Where the next new topic's versions begin.
     first_version: AtomicU64,
-    wanted: Mutex<Vec<Arc<str>>>,
-    wanted_some: Notify,
+    /// Names that no publisher has claimed the view of.
+    unclaimed: Arc<Wanted>,
+    claimed: RwLock<HashMap<&'static str, Arc<Wanted>>>,
+}
+
+/// Names that wait for their first state.
+#[derive(Default)]
+struct Wanted {
+    names: Mutex<Vec<Arc<str>>>,
+    some: Notify,
+}
+
+impl Wanted {
+    fn push(&self, name: Arc<str>) {
+        self.names.lock().push(name);
+        self.some.notify_one();
+    }
+
+    fn take(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut *self.names.lock())
+    }
+
+    async fn some(&self) {
+        loop {
+            let notified = self.some.notified();
+            if !self.names.lock().is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Who gives the topics of one view their state. One at a time takes their names.
+pub struct Publisher(Arc<Wanted>);
+
+impl Publisher {
+    /// Names of topics that wait for their first state; each is given once.
+    pub fn take_wanted(&self) -> Vec<Arc<str>> {
+        self.0.take()
+    }
+
+    /// Returns when some topic of the view is wanted. Cancel-safe.
+    pub async fn wanted(&self) {
+        self.0.some().await;
+    }
 }
 
 /// What a hub holds now, for metrics.
@@ -98,8 +142,8 @@ impl Hub {
             inner: Arc::new(Inner {
                 topics: RwLock::new(HashMap::new()),
                 first_version: AtomicU64::new(base),
-                wanted: Mutex::new(Vec::new()),
-                wanted_some: Notify::new(),
+                unclaimed: Arc::default(),
+                claimed: RwLock::default(),
             }),
         }
     }
@@ -157,20 +201,19 @@ impl Hub {
         self.get(topic).is_some_and(|topic| topic.is_primed())
     }
 
-    /// Names of topics that wait for their first state; each is given once.
-    pub fn take_wanted(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut *self.inner.wanted.lock())
+    /// Takes over the topics whose name ends with this view ("engagement"). Claim before anybody can subscribe.
+    pub fn publisher(&self, view: &'static str) -> Publisher {
+        Publisher(self.inner.claimed.write().entry(view).or_default().clone())
     }
 
-    /// Returns when some topic is wanted. Cancel-safe.
+    /// Names of unclaimed topics that wait for their first state; each is given once.
+    pub fn take_wanted(&self) -> Vec<Arc<str>> {
+        self.inner.unclaimed.take()
+    }
+
+    /// Returns when some unclaimed topic is wanted. Cancel-safe.
     pub async fn wanted(&self) {
-        loop {
-            let notified = self.inner.wanted_some.notified();
-            if !self.inner.wanted.lock().is_empty() {
-                return;
-            }
-            notified.await;
-        }
+        self.inner.unclaimed.some().await;
     }
 
     /// Drops topics that nobody has followed for [`HISTORY_KEPT`] before `now`. The publisher calls it now and then.
@@ -205,8 +248,9 @@ impl Hub {
         }
         let first = self.inner.first_version.load(Ordering::Acquire);
         topics.insert(name.clone(), Arc::new(Topic::new(first)));
-        self.inner.wanted.lock().push(name);
-        self.inner.wanted_some.notify_one();
+        let view = name.rsplit('/').next().unwrap_or_default();
+        let claimed = self.inner.claimed.read().get(view).cloned();
+        claimed.unwrap_or_else(|| self.inner.unclaimed.clone()).push(name);
     }
 
     /// Ends what is left of a removed topic; whatever is created under its name later begins above its versions.

@@ -33,12 +33,13 @@ pub(super) struct Parts {
 impl Parts {
     pub const ALL: Self = Self { roster: true, devices: true, badges: true };
 
-    /// What a notice about a table makes stale. Accounts are not kept here; a notice about one only moves the version.
+    /// What a notice about a table makes stale. Accounts and what engagement needs are not kept here; a notice about one only
+    /// moves the version.
     pub fn of_table(table: &str) -> Self {
         match table {
             "device" => Self { devices: true, ..Self::default() },
             "badge" => Self { badges: true, ..Self::default() },
-            "account" => Self::default(),
+            "account" | "consent" | "section_resource" | "section_physical" => Self::default(),
             _ => Self { roster: true, ..Self::default() },
         }
     }

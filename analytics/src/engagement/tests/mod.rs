@@ -1,1 +1,3 @@
 mod golden;
+mod running;
+mod school;

@@ -1,0 +1,25 @@
+//! Who is present in which meeting, for engagement, whose classes are made of those who are there.
+
+use super::day::Day;
+use crate::engagement::{DayPresence, Present, present_span};
+
+impl Day {
+    /// Everybody who is present in a meeting of the day, unless nothing has changed since the version `known`.
+    pub(super) fn presence(&self, known: u64) -> DayPresence {
+        if self.version == known {
+            return DayPresence { version: known, present: None };
+        }
+        let mut all = Vec::new();
+        for (id, places) in &self.plan.students {
+            let Some(person) = self.people.get(id) else { continue };
+            for (place, window) in places.iter().zip(&person.windows) {
+                let Some(concluded) = window.concluded else { continue };
+                let meeting = &self.plan.meetings[*place as usize].meeting;
+                if let Some(span) = present_span(concluded.status, concluded.since, concluded.arrival, meeting.span) {
+                    all.push(Present { section: meeting.section, period: meeting.period, student: *id, span });
+                }
+            }
+        }
+        DayPresence { version: self.version, present: Some(all) }
+    }
+}

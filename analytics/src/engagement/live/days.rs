@@ -1,0 +1,143 @@
+//! Which days and meetings are in memory: today of every school, past days that late events touch, and what of them is dropped.
+
+use std::collections::{HashMap, HashSet};
+
+use rollcall_model::limits::CLOCK_SKEW_MAX_MS;
+use rollcall_model::schedule::{Span, date_span, local_date};
+use rollcall_model::time::UtcMillis;
+
+use super::{Day, Held, Live, Load, Place, School, SchoolKey};
+use crate::attendance::DayKey;
+use crate::engagement::seam::ClassDay;
+
+/// Most events of all meetings together that are kept before meetings that are over are dropped, longest over first. At
+/// 48 bytes an event this is 400 MB; a district of 3,000 running classes keeps about a tenth of it.
+pub const EVENTS_KEPT_MAX: usize = 8_000_000;
+
+/// Most days that are kept besides each school's today: for late events.
+pub const PAST_DAYS_MAX: usize = 64;
+
+impl Live {
+    /// Drops past days that were used longest ago and the events of meetings that are over, beyond the limits.
+    pub fn keep_house(&mut self) {
+        let todays: HashSet<DayKey> = self.schools.values().map(|school| school.today).collect();
+        let busy: HashSet<DayKey> = self.busy.iter().map(|(day, _)| *day).collect();
+        let past = self.days.values().filter(|day| !todays.contains(&day.key) && !busy.contains(&day.key));
+        let mut past: Vec<(u64, DayKey)> = past.map(|day| (day.used, day.key)).collect();
+        past.sort_unstable();
+        for (_, key) in past.iter().take(past.len().saturating_sub(PAST_DAYS_MAX)) {
+            self.days.remove(key);
+        }
+        self.shed(EVENTS_KEPT_MAX);
+    }
+
+    /// Drops the events of meetings that are over and saved, longest over first, until few enough are left.
+    pub(in crate::engagement) fn shed(&mut self, events_max: usize) {
+        let mut over: Vec<(UtcMillis, Place, usize)> = Vec::new();
+        let mut kept = 0;
+        for day in self.days.values() {
+            for (held, place) in day.meetings.iter().zip(0..) {
+                let size = held.meeting.size();
+                kept += size;
+                if size > 0 && held.load == Load::Whole && !self.busy.contains(&(day.key, place)) {
+                    over.push((held.meeting.plan.reach().ends, (day.key, place), size));
+                }
+            }
+        }
+        over.sort_unstable();
+        for (ends, place, size) in over {
+            if kept <= events_max || ends > self.now {
+                return;
+            }
+            kept -= size;
+            if let Some(day) = self.days.get_mut(&place.0) {
+                let held = &mut day.meetings[place.1 as usize];
+                *held = Held::new(held.meeting.plan.clone(), Load::Needed);
+                day.presence = None;
+            }
+        }
+    }
+
+    pub(super) fn open_schools(&mut self) {
+        let infos = self.view.schools();
+        let known: HashSet<SchoolKey> = infos.iter().map(|info| (info.district, info.id)).collect();
+        self.schools.retain(|key, _| known.contains(key));
+        for info in infos {
+            let key = (info.district, info.id);
+            let moved = self.schools.get(&key).is_none_or(|school| school.info.zone != info.zone);
+            let nowhere = DayKey { district: info.district, school: info.id, date: chrono::NaiveDate::MIN };
+            let closed = Span::new(UtcMillis(0), UtcMillis(0));
+            let school = self.schools.entry(key).or_insert_with(|| School { info: info.clone(), today: nowhere, span: closed });
+            school.info = info;
+            if moved {
+                self.turn_day(key);
+            }
+        }
+    }
+
+    pub(super) fn turn_day(&mut self, key: SchoolKey) {
+        let Some(school) = self.schools.get_mut(&key) else { return };
+        let Some(date) = local_date(self.now, school.info.zone) else { return };
+        school.today = DayKey { district: key.0, school: key.1, date };
+        school.span = date_span(date, school.info.zone);
+        let today = school.today;
+        self.open_day(today);
+    }
+
+    pub(super) fn open_day(&mut self, key: DayKey) {
+        if self.days.contains_key(&key) {
+            return;
+        }
+        let plan = self.view.day(key).unwrap_or_default();
+        let (by_person, followed_since) = (HashMap::new(), self.now);
+        self.days.insert(key, Day { key, meetings: Vec::new(), by_person, followed_since, presence: None, used: self.turns });
+        self.replan(key, &plan);
+    }
+
+    /// Meetings that are as they were keep their events; of the others nothing is kept.
+    pub(super) fn replan(&mut self, key: DayKey, plan: &ClassDay) {
+        let Some(day) = self.days.get_mut(&key) else { return };
+        if day.meetings.iter().map(|held| &held.meeting.plan).eq(&plan.meetings) {
+            return;
+        }
+        let mut before: HashMap<_, (u32, Held)> = HashMap::new();
+        for (held, place) in std::mem::take(&mut day.meetings).into_iter().zip(0..) {
+            before.insert((held.meeting.plan.section, held.meeting.plan.period), (place, held));
+        }
+        self.busy.retain(|(busy, _)| *busy != key);
+        for (meeting, place) in plan.meetings.iter().zip(0_u32..) {
+            let known = before.remove(&(meeting.section, meeting.period));
+            let was_used = known.as_ref().is_some_and(|(_, held)| held.meeting.size() > 0 || !held.windows.is_empty());
+            let (kept, replaced) = match known.map(|(_, held)| held) {
+                Some(held) if held.meeting.plan == *meeting => (Some(held), None),
+                other => (None, other),
+            };
+            let is_ahead = day.followed_since.plus_ms(CLOCK_SKEW_MAX_MS) < meeting.reach().starts;
+            let fresh = || Held::new(meeting.clone(), if is_ahead && !was_used { Load::Whole } else { Load::Needed });
+            let mut held = kept.unwrap_or_else(fresh);
+            // What was published of the meeting is calculated anew, also where nothing is left to calculate it from.
+            let slots: HashSet<UtcMillis> = meeting.slots().collect();
+            for (slot, known) in replaced.into_iter().flat_map(|held| held.windows).filter(|(slot, _)| slots.contains(slot)) {
+                held.windows.insert(slot, known);
+                held.meeting.touch(slot, None);
+            }
+            if was_used {
+                self.busy.insert((key, place));
+                if held.load == Load::Needed {
+                    held.load = Load::Loading;
+                    self.loads.push((key, place));
+                }
+            }
+            day.meetings.push(held);
+        }
+        day.by_person.clear();
+        for (held, place) in day.meetings.iter().zip(0_u32..) {
+            let plan = &held.meeting.plan;
+            for person in plan.students.iter().map(|student| student.person).chain(plan.teachers.iter().copied()) {
+                day.by_person.entry(person).or_default().push(place);
+            }
+        }
+        // The new meetings have not heard who is present.
+        day.presence = None;
+    }
+}
