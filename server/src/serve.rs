@@ -79,7 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         }
     });
     let readiness = Readiness::new(log.clone(), store.engine().to_string());
-    start_sink(&mut running, &log, &store, &registry, &readiness)?;
+    start_sink(&mut running, &log, &store, &registry, &readiness).await?;
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
@@ -152,7 +152,7 @@ async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Ar
     tokio::task::spawn_blocking(move || EmbeddedLog::open(&dir, settings, &registry)).await?.context("cannot open the log")
 }
 
-fn start_sink(
+async fn start_sink(
     running: &mut Subsystems,
     log: &Arc<EmbeddedLog>,
     store: &Store,
@@ -160,6 +160,7 @@ fn start_sink(
     readiness: &Readiness,
 ) -> Result<()> {
     let sink = Sink::new(log.clone(), store.clone(), registry)?;
+    sink.check().await.context("the log does not fit the database")?;
     readiness.watch_sink(sink.status());
     let stop = running.stop("sink");
     running.spawn("sink", async move { Ok(sink.run(stop).await?) });

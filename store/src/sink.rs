@@ -110,6 +110,30 @@ impl Sink {
         self.status.subscribe()
     }
 
+    /// Whether the log goes on where the database stands. Asked before intake opens: what is acknowledged on a log that then
+    /// turns out to be the wrong one would be given up with it. A database that cannot be asked is no error here.
+    pub async fn check(&self) -> Result<(), SinkError> {
+        let asked = async { open_offset(&mut self.store.dedicated().await?).await };
+        match asked.await {
+            Ok(from) => self.fits(from),
+            Err(error) => {
+                self.report(describe(&error));
+                Ok(())
+            }
+        }
+    }
+
+    fn fits(&self, database: Offset) -> Result<(), SinkError> {
+        let (oldest, log) = (self.log.oldest(), *self.log.durable().borrow());
+        if database > log {
+            return Err(SinkError::Ahead { database, log });
+        }
+        if database < oldest {
+            return Err(LogError::Trimmed { asked: database, oldest }.into());
+        }
+        Ok(())
+    }
+
     /// Runs until shut down. An interrupted transaction leaves nothing behind. An error is final.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), SinkError> {
         loop {
@@ -146,10 +170,7 @@ impl Sink {
     async fn session(&mut self) -> Result<Infallible, Ended> {
         let mut connection = self.store.dedicated().await?;
         let from = open_offset(&mut connection).await?;
-        let end = *self.log.durable().borrow();
-        if from > end {
-            return Err(SinkError::Ahead { database: from, log: end }.into());
-        }
+        self.fits(from)?;
         let mut writer = write::Writer::new(connection, self.store.engine());
         let mut tail = Tail::new(Arc::clone(&self.log), from);
         let mut next = from;
@@ -168,13 +189,13 @@ impl Sink {
             }
             self.metrics.committed(&self.gathered, started.elapsed());
             next = read.next;
+            self.retry = RETRY_MIN;
             self.advanced(next);
         }
     }
 
     /// The rows before `next` are in the database: tells the log, the status and the metrics.
     fn advanced(&mut self, next: Offset) {
-        self.retry = RETRY_MIN;
         self.log.commit(READER, next);
         let lag_rows = self.log.durable().borrow().0.saturating_sub(next.0);
         self.metrics.lag(lag_rows);
