@@ -20,6 +20,12 @@ mod stream_of_frames;
 mod throttle;
 mod websocket;
 
+/// For the fuzz targets only.
+#[doc(hidden)]
+pub mod untrusted {
+    pub use crate::mqtt::untrusted::mqtt;
+}
+
 pub use admission::{Admission, AdmissionError, Admitted};
 pub use config::{AdmissionConfig, GatewayConfig, Namespace, TlsConfig};
 pub use directory::{AuthError, BadgeHolder, DeviceIdentity, Directory};

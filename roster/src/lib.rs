@@ -49,8 +49,12 @@ pub enum LoadError {
 /// Reads a OneRoster package (a zip or a folder) and the timetable: the folder `timetable` if given, else the
 /// timetable files inside the package, if any. The timetable is checked once the package is without errors.
 pub fn load(package: &Path, timetable: Option<&Path>, options: &LoadOptions) -> Result<Loaded, LoadError> {
+    load_package(Package::open(package)?, timetable.map(Package::open).transpose()?, options)
+}
+
+/// The same of packages that are open already.
+pub fn load_package(mut opened: Package, timetable: Option<Package>, options: &LoadOptions) -> Result<Loaded, LoadError> {
     let mut problems = Problems::default();
-    let mut opened = Package::open(package)?;
     let provisional = options.default_zone.unwrap_or(Tz::UTC);
     let roster = oneroster::read(&mut opened, provisional, &mut problems)?;
     let Some(mut roster) = roster else { return Err(LoadError::Refused(problems)) };
@@ -59,7 +63,7 @@ pub fn load(package: &Path, timetable: Option<&Path>, options: &LoadOptions) -> 
         return Err(LoadError::Refused(problems));
     }
     match timetable {
-        Some(path) => timetable::read(&mut Package::open(path)?, &mut roster, options.default_zone, &mut problems)?,
+        Some(mut timetable) => timetable::read(&mut timetable, &mut roster, options.default_zone, &mut problems)?,
         None => timetable::read(&mut opened, &mut roster, options.default_zone, &mut problems)?,
     }
     if problems.errors() > 0 { Err(LoadError::Refused(problems)) } else { Ok(Loaded { roster, warnings: problems }) }

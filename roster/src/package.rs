@@ -39,6 +39,7 @@ pub enum PackageError {
 enum Place {
     Zip { archive: Box<ZipArchive<BufReader<File>>>, entries: HashMap<String, usize> },
     Folder { path: PathBuf, names: Vec<String> },
+    Memory { files: HashMap<String, Vec<u8>> },
 }
 
 /// An opened package and what may still be read from it.
@@ -51,6 +52,11 @@ impl Package {
     /// Opens a zip file or a folder.
     pub fn open(path: &Path) -> Result<Self, PackageError> {
         Self::open_bounded(path, UNCOMPRESSED_BYTES_MAX)
+    }
+
+    /// A package of files that are in memory already. The first of two with one name is left out.
+    pub fn of_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self { place: Place::Memory { files: files.into_iter().collect() }, bytes_left: UNCOMPRESSED_BYTES_MAX }
     }
 
     fn open_bounded(path: &Path, bytes_left: u64) -> Result<Self, PackageError> {
@@ -77,6 +83,7 @@ impl Package {
         match &self.place {
             Place::Zip { entries, .. } => entries.keys().map(String::as_str).collect(),
             Place::Folder { names, .. } => names.iter().map(String::as_str).collect(),
+            Place::Memory { files } => files.keys().map(String::as_str).collect(),
         }
     }
 
@@ -84,6 +91,7 @@ impl Package {
         match &self.place {
             Place::Zip { entries, .. } => entries.contains_key(name),
             Place::Folder { names, .. } => names.iter().any(|n| n == name),
+            Place::Memory { files } => files.contains_key(name),
         }
     }
 
@@ -98,6 +106,10 @@ impl Package {
             Place::Folder { path, .. } => {
                 let file = File::open(path.join(name)).map_err(read_error)?;
                 read(&mut Bounded { inner: file, left: &mut self.bytes_left, over: &mut over })
+            }
+            Place::Memory { files } => {
+                let Some(file) = files.get(name) else { return Ok(None) };
+                read(&mut Bounded { inner: file.as_slice(), left: &mut self.bytes_left, over: &mut over })
             }
             Place::Zip { archive, entries } => {
                 let Some(&index) = entries.get(name) else { return Ok(None) };

@@ -13,6 +13,7 @@ pub(crate) mod property;
 pub(crate) mod session;
 pub(crate) mod topic;
 pub(crate) mod tree;
+pub(crate) mod untrusted;
 pub(crate) mod wire;
 
 /// The version a client chose in CONNECT.

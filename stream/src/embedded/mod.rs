@@ -59,6 +59,9 @@ mod recovery;
 mod segment;
 #[cfg(test)]
 mod tests;
+/// For the fuzz targets only.
+#[doc(hidden)]
+pub mod untrusted;
 mod writer;
 
 use std::fs::{File, TryLockError};

@@ -1,0 +1,3 @@
+//! What the fuzz targets run. The same checks replay the corpora in the test command, on any toolchain.
+
+pub mod checks;
