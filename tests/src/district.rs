@@ -70,6 +70,24 @@ impl District {
         Ok(())
     }
 
+    /// Waits until the running server knows everything of this district. It learns of changes a moment after they were made,
+    /// and refuses a badge that it does not know yet.
+    pub async fn until_known(&self, instance: &Instance) -> Result<()> {
+        let probe = Self::device(instance, &self.name, &self.school, "room", "Probe")?;
+        let badge = &self.students.last().context("a district without students")?.badge;
+        let client = reqwest::Client::new();
+        for seq in 1..1_000 {
+            let event = json!({"type": "telemetry", "seq": seq, "ts": now_ms(), "badge": badge, "m": {"probe": 1}});
+            let request = client.post(format!("{}/ingest/v1", instance.http)).json(&event);
+            let response = request.header("authorization", format!("Bearer {}:{}", probe.id, probe.token)).send().await?;
+            if response.status().is_success() && response.json::<Value>().await?["accepted"] == 1 {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("the server did not learn of {}", self.name)
+    }
+
     pub fn student_by_id(&self) -> HashMap<&str, &Student> {
         self.students.iter().map(|student| (student.id.as_str(), student)).collect()
     }
@@ -86,26 +104,45 @@ fn zone_at_noon() -> chrono_tz::Tz {
     format!("Etc/GMT{}{}", if ahead > 0 { '-' } else { '+' }, ahead.abs()).parse().unwrap_or(chrono_tz::UTC)
 }
 
+/// The files of a synthetic district of one school whose present period began two minutes before they were written.
+pub struct Roster {
+    name: String,
+    students: u32,
+    folder: tempfile::TempDir,
+}
+
+impl Roster {
+    pub fn write(dir: &Path, name: &str, students: u32) -> Result<Self> {
+        let zone = zone_at_noon();
+        let now = Utc::now().with_timezone(&zone);
+        let plan = Plan {
+            students_per_school: students as usize,
+            zone,
+            shape: DayShape::Around { now: now.time(), started_min: 2 },
+            ..Plan::new(name, now.date_naive())
+        };
+        let folder = tempfile::Builder::new().prefix("district").tempdir_in(dir)?;
+        let timetable = folder.path().join("timetable");
+        let generated = synthetic::generate(&plan)?;
+        generated.write_package(&folder.path().join("roster.zip"))?;
+        std::fs::create_dir_all(&timetable)?;
+        generated.write_timetable(&timetable)?;
+        Ok(Self { name: name.to_owned(), students, folder })
+    }
+
+    /// Imports the files and equips the school. On another server people and sections get the same ids, devices and badges
+    /// others.
+    pub fn import(&self, instance: &Instance) -> Result<District> {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let district = District::import(instance, &self.name, &path("roster.zip"), &path("timetable"), "sch-0001")?;
+        ensure!(district.students.len() == self.students as usize, "{} badges for {} students", district.students.len(), self.students);
+        Ok(district)
+    }
+}
+
 /// Imports a synthetic district of one school whose present period began two minutes ago, and equips it.
 pub fn synthetic(instance: &Instance, dir: &Path, name: &str, students: u32) -> Result<District> {
-    let zone = zone_at_noon();
-    let now = Utc::now().with_timezone(&zone);
-    let plan = Plan {
-        students_per_school: students as usize,
-        zone,
-        shape: DayShape::Around { now: now.time(), started_min: 2 },
-        ..Plan::new(name, now.date_naive())
-    };
-    let folder = tempfile::Builder::new().prefix("district").tempdir_in(dir)?;
-    let (zip, timetable) = (folder.path().join("roster.zip"), folder.path().join("timetable"));
-    let generated = synthetic::generate(&plan)?;
-    generated.write_package(&zip)?;
-    std::fs::create_dir_all(&timetable)?;
-    generated.write_timetable(&timetable)?;
-    let path = |path: &Path| path.display().to_string();
-    let district = District::import(instance, name, &path(&zip), &path(&timetable), "sch-0001")?;
-    ensure!(district.students.len() == students as usize, "{} badges for {students} students", district.students.len());
-    Ok(district)
+    Roster::write(dir, name, students)?.import(instance)
 }
 
 /// A scan event as a gate sends it.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+#[cfg(target_os = "linux")]
+use crate::syscalls::Faults;
+
 /// The longest that a start may take on a loaded machine, initdb included.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -21,11 +24,51 @@ pub fn binary() -> Result<PathBuf> {
     found.context("the rollcall binary is not built; run cargo build --workspace --bins first, as cargo xtask test does")
 }
 
+/// How a server is started, and started again.
+#[derive(Clone, Default)]
+pub struct Launch {
+    /// Further flags.
+    pub flags: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// Where the server's messages go, when not into the data folder.
+    pub log_file: Option<PathBuf>,
+    /// System calls that are to fail.
+    #[cfg(target_os = "linux")]
+    pub faults: Option<Faults>,
+}
+
+impl Launch {
+    pub fn flags(flags: &[&str]) -> Self {
+        Self { flags: flags.iter().map(|&text| text.to_owned()).collect(), ..Self::default() }
+    }
+
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    #[cfg(target_os = "linux")]
+    pub fn faults(mut self, faults: &Faults) -> Self {
+        self.faults = Some(faults.clone());
+        self
+    }
+
+    /// Keeps the messages out of a data folder that a test fills.
+    pub fn log_file(mut self, path: &Path) -> Self {
+        self.log_file = Some(path.to_path_buf());
+        self
+    }
+
+    fn log_path(&self, data_dir: &Path) -> PathBuf {
+        self.log_file.clone().unwrap_or_else(|| data_dir.join("server.log"))
+    }
+}
+
 /// A running server. Dropping it kills the process and the private database it supervised.
 pub struct Instance {
     child: Child,
     data_dir: PathBuf,
-    extra: Vec<String>,
+    launch: Launch,
     pub http: String,
     pub mqtt: String,
     /// The whole line that the server printed when it was ready.
@@ -36,26 +79,38 @@ pub struct Instance {
 impl Instance {
     /// Starts on free ports.
     pub fn start(data_dir: &Path) -> Result<Self> {
-        Self::start_at(data_dir, "127.0.0.1:0", "127.0.0.1:0", &[])
+        Self::launch(data_dir, Launch::default())
     }
 
     pub fn start_with(data_dir: &Path, extra: &[&str]) -> Result<Self> {
-        Self::start_at(data_dir, "127.0.0.1:0", "127.0.0.1:0", extra)
+        Self::launch(data_dir, Launch::flags(extra))
     }
 
-    fn start_at(data_dir: &Path, http: &str, mqtt: &str, extra: &[&str]) -> Result<Self> {
+    /// Starts on free ports; an error holds what the server logged when it did not become ready.
+    pub fn launch(data_dir: &Path, launch: Launch) -> Result<Self> {
+        Self::start_at(data_dir, "127.0.0.1:0", "127.0.0.1:0", launch)
+    }
+
+    fn start_at(data_dir: &Path, http: &str, mqtt: &str, launch: Launch) -> Result<Self> {
         let began = Instant::now();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(data_dir.join("server.log"))?;
-        let mut child = Command::new(binary()?)
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(launch.log_path(data_dir))?;
+        let mut command = Command::new(binary()?);
+        command
             .args(["serve", "--data-dir"])
             .arg(data_dir)
             .args(["--http", http, "--mqtt", mqtt])
-            .args(extra)
+            .args(&launch.flags)
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("cannot start the server")?;
+            .stderr(log);
+        #[cfg(target_os = "linux")]
+        let filter = launch.faults.as_ref().map(|faults| faults.arm(&mut command)).transpose()?;
+        let mut child = command.spawn().context("cannot start the server")?;
+        #[cfg(target_os = "linux")]
+        if let (Some(faults), Some(filter)) = (&launch.faults, filter) {
+            faults.watch(&filter)?;
+        }
         let stdout = child.stdout.take().context("the server's output is not piped")?;
         let (line_found, found) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || {
@@ -68,7 +123,7 @@ impl Instance {
             let _ = child.kill();
             let _ = child.wait();
             stop_database(data_dir);
-            let log = std::fs::read_to_string(data_dir.join("server.log")).unwrap_or_default();
+            let log = std::fs::read_to_string(launch.log_path(data_dir)).unwrap_or_default();
             bail!("the server did not become ready; it printed {line:?} and logged:\n{log}");
         };
         let address = |key: &str| ready[key].as_str().map(str::to_owned).with_context(|| format!("the ready line names no {key}: {ready}"));
@@ -76,7 +131,7 @@ impl Instance {
             http: format!("http://{}", address("http")?),
             mqtt: address("mqtt")?,
             started_in: began.elapsed(),
-            extra: extra.iter().map(|&text| text.to_owned()).collect(),
+            launch,
             data_dir: data_dir.to_path_buf(),
             ready,
             child,
@@ -104,13 +159,22 @@ impl Instance {
 
     /// Starts again on the same ports and folder after a kill.
     pub fn restart(&mut self) -> Result<()> {
-        let extra: Vec<&str> = self.extra.iter().map(String::as_str).collect();
         let http = self.http.trim_start_matches("http://").to_owned();
-        let again = Self::start_at(&self.data_dir.clone(), &http, &self.mqtt.clone(), &extra)?;
+        let again = Self::start_at(&self.data_dir.clone(), &http, &self.mqtt.clone(), self.launch.clone())?;
         let mut old = std::mem::replace(self, again);
         // The old value must not stop the database that the new process has just adopted.
         old.data_dir = PathBuf::new();
         Ok(())
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What the server has logged so far, over all its starts.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.launch.log_path(&self.data_dir)).unwrap_or_default()
     }
 
     /// SIGTERM and the wait for an orderly end; returns whether the exit code was 0.
@@ -126,7 +190,7 @@ impl Instance {
             .args(args)
             .arg("--data-dir")
             .arg(&self.data_dir)
-            .args(self.extra.iter())
+            .args(&self.launch.flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

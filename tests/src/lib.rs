@@ -3,10 +3,18 @@
 
 pub mod district;
 pub mod instance;
+pub mod ledger;
 pub mod live;
+pub mod mqtt;
+pub mod process;
+pub mod proxy;
 pub mod session;
+#[cfg(target_os = "linux")]
+pub mod syscalls;
+pub mod torture;
+pub mod traffic;
 
 pub use district::District;
-pub use instance::Instance;
+pub use instance::{Instance, Launch};
 pub use live::{Board, Live};
 pub use session::Session;

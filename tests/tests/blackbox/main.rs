@@ -7,3 +7,4 @@ mod command_line;
 mod database;
 mod day;
 mod durability;
+mod faults;
