@@ -56,10 +56,14 @@ impl Sources {
     fn database(&self) -> Check {
         let Some(sink) = self.sink.get() else { return check("database", false, "starting".into()) };
         let status = sink.borrow();
-        let detail = match &status.error {
+        let mut detail = match &status.error {
             Some(error) => format!("{}; away, the log holds {} rows: {error}", self.engine, status.lag_rows),
             None => format!("{}, {} rows behind", self.engine, status.lag_rows),
         };
+        if let Some(warning) = status.warning() {
+            detail.push_str("; warning: ");
+            detail.push_str(&warning);
+        }
         check("database", status.error.is_none(), detail)
     }
 

@@ -1,22 +1,33 @@
 //! The reader "sink" of the log: every durable row comes into the database exactly once.
 //!
-//! One transaction moves the reader's offset (the fence: only from where this sink believes it stands), copies the rows of
-//! all kinds and districts, and commits. If the outcome of a commit is not known, the next session asks the
+//! One transaction copies the rows of all kinds and districts, moves the reader's offset (the fence: only from where this sink
+//! believes it stands), and commits. If the outcome of a commit is not known, the next session asks the
 //! database where it stands, so nothing is written twice and nothing is left out. While the database is away the log holds the rows.
+//! Two transactions may be on their way at once, see [`pipeline`](self).
+//!
+//! No row stops it. What cannot be stored as what it is goes into the dead letters, with a warning: rows that this program cannot
+//! read (see [`rows`](self)), and rows that the database refuses for what is in them, which are found by halving.
 //!
 //! Marks reach the database through here, a moment after they are durable in the log. Who answers for marks at once reads
 //! them from live attendance, which follows the same log.
 
+mod columns;
+mod compress;
 mod encode;
+mod gathered;
 mod metrics;
+mod pipeline;
+mod read_ahead;
+mod rows;
+mod suspect;
 mod write;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rollcall_model::ids::Offset;
-use rollcall_stream::{Log, LogError, Tail};
+use rollcall_stream::{Log, LogError};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,14 +35,12 @@ use tokio_util::sync::CancellationToken;
 use crate::attendance::SINK as READER;
 use crate::connection::Store;
 use crate::error::StoreError;
-use encode::{EncodeError, Gathered};
 use metrics::SinkMetrics;
-
-/// About how many bytes of columns one transaction takes: some 50,000 scans. Larger ones gain nothing and keep locks longer.
-const TRANSACTION_BYTES_MAX: usize = 6 * 1024 * 1024;
-
-/// The longest a transaction may take before the connection is given up as dead.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+use pipeline::{Landed, Lane, Pipeline, Refused};
+use read_ahead::ReadAhead;
+pub use rows::UNSTORABLE;
+use suspect::Suspect;
+use write::Outcome;
 
 /// Bounds of the pause before the database is tried again; doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -42,8 +51,6 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 pub enum SinkError {
     #[error("the log cannot be read")]
     Log(#[from] LogError),
-    #[error("a batch of the log cannot be written")]
-    Batch(#[from] EncodeError),
     #[error(
         "the database holds the log's rows up to {database}, but the log ends at {log}: this log is not the one that the database \
          was filled from. Restore the log's folder, or start with an empty database"
@@ -60,6 +67,31 @@ pub struct SinkStatus {
     pub lag_rows: u64,
     /// Why the last attempt failed; `None` while it works.
     pub error: Option<Arc<str>>,
+    /// Rows put into the dead letters since the start, because they could not be stored as what they are.
+    pub unstorable: u64,
+    /// Why, for the last of them.
+    pub unstorable_reason: Option<Arc<str>>,
+    /// TimescaleDB was to compress rows as they came, and wrote them as rows.
+    pub compress_fell_back: bool,
+}
+
+impl SinkStatus {
+    /// What somebody should look at although everything works.
+    pub fn warning(&self) -> Option<String> {
+        let mut warnings = Vec::new();
+        if self.unstorable > 0 {
+            let reason = self.unstorable_reason.as_deref().unwrap_or_default();
+            warnings.push(format!("{} rows could not be stored and are in the dead letters, the last because: {reason}", self.unstorable));
+        }
+        if self.compress_fell_back {
+            warnings.push(
+                "TimescaleDB writes events as rows instead of compressing them: has an event table a trigger, a unique constraint or a \
+                 foreign key?"
+                    .to_owned(),
+            );
+        }
+        (!warnings.is_empty()).then(|| warnings.join("; "))
+    }
 }
 
 /// Writes the log into the database. Make one, take its [`Sink::status`], then [`Sink::run`] it.
@@ -68,7 +100,7 @@ pub struct Sink {
     store: Store,
     metrics: SinkMetrics,
     status: watch::Sender<SinkStatus>,
-    gathered: Gathered,
+    suspect: Option<Suspect>,
     retry: Duration,
 }
 
@@ -77,6 +109,8 @@ enum Ended {
     ForGood(SinkError),
     /// The database: tried again.
     Store(StoreError),
+    /// The database refused some of the rows; the next session looks for them.
+    Suspect,
     /// The offset was not where this sink believed; the next session asks.
     FenceLost,
 }
@@ -101,7 +135,7 @@ impl Sink {
             store,
             metrics: SinkMetrics::register(registry)?,
             status: watch::Sender::new(SinkStatus::default()),
-            gathered: Gathered::default(),
+            suspect: None,
             retry: RETRY_MIN,
         })
     }
@@ -148,6 +182,7 @@ impl Sink {
                     return Err(error);
                 }
                 Ended::FenceLost => self.metrics.fence_lost.inc(),
+                Ended::Suspect => continue,
                 Ended::Store(error) => {
                     self.metrics.errors.inc();
                     self.report(describe(&error));
@@ -171,36 +206,66 @@ impl Sink {
         let mut connection = self.store.dedicated().await?;
         let from = open_offset(&mut connection).await?;
         self.fits(from)?;
-        let mut writer = write::Writer::new(connection, self.store.engine());
-        let mut tail = Tail::new(Arc::clone(&self.log), from);
-        let mut next = from;
-        self.advanced(from);
+        let mut lane = Lane::new(connection, &self.store);
+        self.advanced(from, Duration::ZERO);
+        let mut next = self.search(&mut lane, from).await?;
+        let mut reads = ReadAhead::start(&self.log, next);
+        let mut pipeline = Pipeline::new(&self.store, lane);
         loop {
-            let read = tail.next(TRANSACTION_BYTES_MAX).await.map_err(SinkError::from)?;
-            self.gathered.clear();
-            for batch in &read.batches {
-                self.gathered.add(batch)?;
+            tokio::select! {
+                biased;
+                landed = pipeline.landed(), if !pipeline.is_empty() => self.landed(&mut pipeline, landed)?,
+                read = reads.next(), if pipeline.has_room() => {
+                    let read = read?;
+                    let expected = std::mem::replace(&mut next, read.next);
+                    pipeline.start(&self.store, read, expected).await?;
+                }
             }
-            let started = Instant::now();
-            let written = tokio::time::timeout(TRANSACTION_TIMEOUT, writer.write(&self.gathered, next, read.next)).await;
-            let written = written.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
-            if !written {
-                return Err(Ended::FenceLost);
-            }
-            self.metrics.committed(&self.gathered, started.elapsed());
-            next = read.next;
-            self.retry = RETRY_MIN;
-            self.advanced(next);
         }
     }
 
+    fn landed(&mut self, pipeline: &mut Pipeline, landed: Result<Landed, Refused>) -> Result<(), Ended> {
+        match landed {
+            Ok(Landed { lane, outcome: Outcome::Committed, next, took }) => {
+                self.committed(&lane, next, took);
+                pipeline.rest(lane);
+                Ok(())
+            }
+            Ok(_) => Err(Ended::FenceLost),
+            Err(Refused { error, rows }) => Err(self.refused(error, rows)),
+        }
+    }
+
+    fn committed(&mut self, lane: &Lane, next: Offset, took: Duration) {
+        self.retry = RETRY_MIN;
+        self.metrics.committed(&lane.gathered);
+        let tables = &lane.gathered.tables;
+        if let Some(reason) = &tables.reason {
+            tracing::error!(rows = tables.unstorable, %reason, before = %next, "rows cannot be stored; they are in the dead letters");
+            self.status.send_modify(|status| {
+                status.unstorable += tables.unstorable;
+                status.unstorable_reason = Some(reason.as_str().into());
+            });
+        }
+        if let Some(fell_back) = lane.compress_fell_back() {
+            self.metrics.compress_fell_back.set(i64::from(fell_back));
+            let before = self.status.send_if_modified(|status| std::mem::replace(&mut status.compress_fell_back, fell_back) != fell_back);
+            if before && fell_back {
+                tracing::error!("TimescaleDB does not compress events as they come, but writes them as rows");
+            }
+        }
+        self.advanced(next, took);
+    }
+
     /// The rows before `next` are in the database: tells the log, the status and the metrics.
-    fn advanced(&mut self, next: Offset) {
+    fn advanced(&mut self, next: Offset, took: Duration) {
         self.log.commit(READER, next);
         let lag_rows = self.log.durable().borrow().0.saturating_sub(next.0);
-        self.metrics.lag(lag_rows);
+        self.metrics.advanced(lag_rows, took);
         self.status.send_if_modified(|status| {
-            let now = SinkStatus { next, lag_rows, error: None };
+            // Only a commit, or nothing to commit, shows that the trouble is over.
+            let error = status.error.clone().filter(|_| took.is_zero() && lag_rows > 0);
+            let now = SinkStatus { next, lag_rows, error, ..status.clone() };
             let differs = *status != now;
             *status = now;
             differs

@@ -1,221 +1,59 @@
-//! From Arrow columns to what PostgreSQL reads: binary COPY for event tables, arrays for marks and dead letters.
+//! From Arrow columns to binary COPY, the form in which PostgreSQL reads event tables fastest.
 //!
 //! A row of COPY is a 16-bit count of fields and, for each, a 32-bit length (-1: null) and the value, all big-endian.
-//! The seven common columns have fixed lengths, so they are written as one block. What the database could not take is made
-//! takeable here, because the sink must never be stopped by one row: NUL characters become U+FFFD, instants beyond
-//! PostgreSQL's range its ends.
+//! The seven common columns have fixed lengths, so they are written as one block.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use arrow::array::{
-    Array, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    UInt8Array, UInt64Array,
-};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt64Type};
-use chrono::{DateTime, NaiveDate, Utc};
+use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray, Int64Array, UInt64Array};
 use rollcall_model::event::Kind;
-use rollcall_model::ids::DistrictId;
-use rollcall_model::status::{Authority, MarkStatus};
 use rollcall_stream::EventBatch;
 use rollcall_stream::schema::{COMMON, DEVICE, DISTRICT, OFFLINE, RECEIVED, SCHOOL, SEQ, TS};
-use uuid::Uuid;
 
-/// A batch that does not have the columns of its kind. The log refuses those, so this is a defect.
-#[derive(Debug, thiserror::Error)]
-#[error("column {column} of a {kind:?} batch has another type than its schema says")]
-pub struct EncodeError {
-    kind: Kind,
-    column: usize,
-}
-
-/// The kinds that have an event table, in the order in which they are written.
-pub(super) const EVENT_KINDS: [Kind; 4] = [Kind::Scan, Kind::Telemetry, Kind::Activity, Kind::Status];
+use super::columns::{Columns, EncodeError, micros, offset, storable};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const DAY_MS: i64 = 86_400_000;
-/// 2000-01-01, from which PostgreSQL counts, in milliseconds since 1970.
-const EPOCH_MS: i64 = 946_684_800_000;
-/// PostgreSQL's range of timestamps in microseconds since 2000.
-const MICROS_MIN: i64 = -211_813_488_000_000_000;
-const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
 /// Bytes of the block of common columns: the count of fields, three ids, seq, two instants, offline.
 const COMMON_BYTES: usize = 2 + 3 * 20 + 3 * 12 + 5;
 
-/// The COPY stream of one event table, in a buffer that is used again and again.
-#[derive(Default)]
+/// The COPY stream of one event table, or of one day of it, in a buffer that is used again and again.
 pub(super) struct CopyStream {
+    pub kind: Kind,
+    /// The UTC day of event time, counted from 1970, that all its rows are of; `None`: any.
+    pub day: Option<i64>,
     pub bytes: Vec<u8>,
     pub rows: u64,
-    /// UTC days of event time that occur.
-    pub days: BTreeSet<i64>,
-}
-
-/// One mark with its district.
-pub(super) struct MarkRow {
-    pub mark: Uuid,
-    pub school: Uuid,
-    pub student: Uuid,
-    pub section: Option<Uuid>,
-    pub period: Option<Uuid>,
-    pub date: NaiveDate,
-    pub status: &'static str,
-    pub authority: &'static str,
-    pub author: Uuid,
-    pub reason: Option<String>,
-    pub supersedes: Option<Uuid>,
-    pub at: Option<DateTime<Utc>>,
-    pub recorded: DateTime<Utc>,
-    pub offset: i64,
-}
-
-pub(super) struct DeadLetterRow {
-    pub school: Uuid,
-    pub device: Uuid,
-    pub received: DateTime<Utc>,
-    pub topic: String,
-    pub seq: i64,
-    pub code: String,
-    pub message: String,
-    pub payload: Vec<u8>,
-    pub offset: i64,
-}
-
-/// The rows of one transaction.
-#[derive(Default)]
-pub(super) struct Gathered {
-    copies: [CopyStream; EVENT_KINDS.len()],
-    pub marks: BTreeMap<DistrictId, Vec<MarkRow>>,
-    pub dead_letters: BTreeMap<DistrictId, Vec<DeadLetterRow>>,
-}
-
-impl Gathered {
-    pub fn clear(&mut self) {
-        for copy in &mut self.copies {
-            copy.bytes.clear();
-            copy.rows = 0;
-            copy.days.clear();
-        }
-        self.marks.clear();
-        self.dead_letters.clear();
-    }
-
-    pub fn rows(&self, kind: Kind) -> u64 {
-        match kind {
-            Kind::Mark => self.marks.values().map(|rows| rows.len() as u64).sum(),
-            Kind::DeadLetter => self.dead_letters.values().map(|rows| rows.len() as u64).sum(),
-            _ => EVENT_KINDS.iter().zip(&self.copies).find(|(of, _)| **of == kind).map_or(0, |(_, copy)| copy.rows),
-        }
-    }
-
-    /// The streams that have rows.
-    pub fn copies(&self) -> impl Iterator<Item = (Kind, &CopyStream)> {
-        EVENT_KINDS.into_iter().zip(&self.copies).filter(|(_, copy)| copy.rows > 0)
-    }
-
-    pub fn add(&mut self, batch: &EventBatch) -> Result<(), EncodeError> {
-        match EVENT_KINDS.iter().position(|kind| *kind == batch.kind) {
-            Some(index) => self.copies[index].add(batch),
-            None if batch.kind == Kind::Mark => self.add_marks(batch),
-            None => self.add_dead_letters(batch),
-        }
-    }
-
-    fn add_marks(&mut self, batch: &EventBatch) -> Result<(), EncodeError> {
-        let columns = Columns::of(batch);
-        let (districts, schools, authors) = (columns.ids(DISTRICT)?, columns.ids(SCHOOL)?, columns.ids(DEVICE)?);
-        let recorded = columns.i64s(TS)?;
-        let (marks, students) = (columns.ids(COMMON)?, columns.ids(COMMON + 1)?);
-        let (sections, periods) = (columns.ids(COMMON + 2)?, columns.ids(COMMON + 3)?);
-        let (dates, statuses, authorities) = (columns.i32s(COMMON + 4)?, columns.u8s(COMMON + 5)?, columns.u8s(COMMON + 6)?);
-        let (reasons, supersedes, at) = (columns.texts(COMMON + 7)?, columns.ids(COMMON + 8)?, columns.i64s(COMMON + 9)?);
-        for row in 0..batch.len() {
-            let (Some(status), Some(authority)) =
-                (MarkStatus::from_code(statuses.value(row)), Authority::from_code(authorities.value(row)))
-            else {
-                // Written by a newer program: there is no word for it in this schema.
-                return Err(columns.wrong(COMMON + 5));
-            };
-            let mark = MarkRow {
-                mark: id(marks, row),
-                school: id(schools, row),
-                student: id(students, row),
-                section: optional_id(sections, row),
-                period: optional_id(periods, row),
-                date: date(dates.value(row)),
-                status: status.as_str(),
-                authority: authority.as_str(),
-                author: id(authors, row),
-                reason: reasons.is_valid(row).then(|| storable(reasons.value(row)).into_owned()),
-                supersedes: optional_id(supersedes, row),
-                at: at.is_valid(row).then(|| instant(at.value(row))),
-                recorded: instant(recorded.value(row)),
-                offset: offset(batch, row),
-            };
-            self.marks.entry(DistrictId(id(districts, row))).or_default().push(mark);
-        }
-        Ok(())
-    }
-
-    fn add_dead_letters(&mut self, batch: &EventBatch) -> Result<(), EncodeError> {
-        let columns = Columns::of(batch);
-        let (districts, schools, devices) = (columns.ids(DISTRICT)?, columns.ids(SCHOOL)?, columns.ids(DEVICE)?);
-        let (seqs, received) = (columns.u64s(SEQ)?, columns.i64s(RECEIVED)?);
-        let (topics, codes, messages) = (columns.texts(COMMON)?, columns.texts(COMMON + 1)?, columns.texts(COMMON + 2)?);
-        let payloads = columns.bytes(COMMON + 3)?;
-        for row in 0..batch.len() {
-            let letter = DeadLetterRow {
-                school: id(schools, row),
-                device: id(devices, row),
-                received: instant(received.value(row)),
-                topic: storable(topics.value(row)).into_owned(),
-                seq: seqs.value(row).cast_signed(),
-                code: storable(codes.value(row)).into_owned(),
-                message: storable(messages.value(row)).into_owned(),
-                payload: payloads.value(row).to_vec(),
-                offset: offset(batch, row),
-            };
-            self.dead_letters.entry(DistrictId(id(districts, row))).or_default().push(letter);
-        }
-        Ok(())
-    }
 }
 
 impl CopyStream {
-    fn add(&mut self, batch: &EventBatch) -> Result<(), EncodeError> {
-        if self.rows == 0 {
-            self.bytes.extend_from_slice(SIGNATURE);
-        }
+    /// `bytes` gives its capacity only.
+    pub fn new(kind: Kind, day: Option<i64>, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.extend_from_slice(SIGNATURE);
+        Self { kind, day, bytes, rows: 0 }
+    }
+
+    /// Adds these rows of a batch of its kind; nothing of them when the batch is not what its kind says.
+    pub fn add(&mut self, batch: &EventBatch, rows: Range<usize>) -> Result<(), EncodeError> {
         let columns = Columns::of(batch);
-        self.note_days(columns.i64s(TS)?);
+        let count = rows.len() as u64;
         match batch.kind {
-            Kind::Scan => self.scans(batch, &columns)?,
-            Kind::Telemetry => self.telemetry(batch, &columns)?,
-            Kind::Activity => self.activity(batch, &columns)?,
-            _ => self.statuses(batch, &columns)?,
+            Kind::Scan => self.scans(batch, &columns, rows)?,
+            Kind::Telemetry => self.telemetry(batch, &columns, rows)?,
+            Kind::Activity => self.activity(batch, &columns, rows)?,
+            _ => self.statuses(batch, &columns, rows)?,
         }
-        self.rows += batch.len() as u64;
+        self.rows += count;
         Ok(())
     }
 
-    fn note_days(&mut self, ts: &Int64Array) {
-        let mut last = None;
-        for ms in ts.values() {
-            let day = ms.div_euclid(DAY_MS);
-            // Neighbours are nearly always of one day.
-            if last != Some(day) {
-                self.days.insert(day);
-                last = Some(day);
-            }
-        }
-    }
-
-    fn scans(&mut self, batch: &EventBatch, columns: &Columns<'_>) -> Result<(), EncodeError> {
+    fn scans(&mut self, batch: &EventBatch, columns: &Columns<'_>, rows: Range<usize>) -> Result<(), EncodeError> {
         let common = Common::of(columns, 12)?;
         let (people, badges) = (columns.ids(COMMON)?, columns.ids(COMMON + 1)?);
         let (directions, methods) = (columns.u8s(COMMON + 2)?, columns.u8s(COMMON + 3)?);
-        self.bytes.reserve(batch.len() * (COMMON_BYTES + 64));
-        for row in 0..batch.len() {
+        self.bytes.reserve(rows.len() * (COMMON_BYTES + 64));
+        for row in rows {
             common.put(&mut self.bytes, row);
             put(&mut self.bytes, people.value(row));
             put(&mut self.bytes, badges.value(row));
@@ -226,11 +64,11 @@ impl CopyStream {
         Ok(())
     }
 
-    fn telemetry(&mut self, batch: &EventBatch, columns: &Columns<'_>) -> Result<(), EncodeError> {
+    fn telemetry(&mut self, batch: &EventBatch, columns: &Columns<'_>, rows: Range<usize>) -> Result<(), EncodeError> {
         let common = Common::of(columns, 11)?;
         let (people, metrics, values) = (columns.ids(COMMON)?, columns.texts(COMMON + 1)?, columns.f64s(COMMON + 2)?);
-        self.bytes.reserve(batch.len() * (COMMON_BYTES + 60));
-        for row in 0..batch.len() {
+        self.bytes.reserve(rows.len() * (COMMON_BYTES + 60));
+        for row in rows {
             common.put(&mut self.bytes, row);
             put_optional(&mut self.bytes, people.is_valid(row).then(|| people.value(row)));
             put(&mut self.bytes, storable(metrics.value(row)).as_bytes());
@@ -240,12 +78,12 @@ impl CopyStream {
         Ok(())
     }
 
-    fn activity(&mut self, batch: &EventBatch, columns: &Columns<'_>) -> Result<(), EncodeError> {
+    fn activity(&mut self, batch: &EventBatch, columns: &Columns<'_>, rows: Range<usize>) -> Result<(), EncodeError> {
         let common = Common::of(columns, 13)?;
         let (people, kinds, resources) = (columns.ids(COMMON)?, columns.u8s(COMMON + 1)?, columns.texts(COMMON + 2)?);
         let (sections, durations) = (columns.ids(COMMON + 3)?, columns.i64s(COMMON + 4)?);
-        self.bytes.reserve(batch.len() * (COMMON_BYTES + 100));
-        for row in 0..batch.len() {
+        self.bytes.reserve(rows.len() * (COMMON_BYTES + 100));
+        for row in rows {
             common.put(&mut self.bytes, row);
             put(&mut self.bytes, people.value(row));
             put(&mut self.bytes, &i16::from(kinds.value(row)).to_be_bytes());
@@ -257,11 +95,11 @@ impl CopyStream {
         Ok(())
     }
 
-    fn statuses(&mut self, batch: &EventBatch, columns: &Columns<'_>) -> Result<(), EncodeError> {
+    fn statuses(&mut self, batch: &EventBatch, columns: &Columns<'_>, rows: Range<usize>) -> Result<(), EncodeError> {
         let common = Common::of(columns, 13)?;
         let (batteries, firmwares) = (columns.f64s(COMMON)?, columns.texts(COMMON + 1)?);
         let (queued, uptimes, connected) = (columns.i64s(COMMON + 2)?, columns.i64s(COMMON + 3)?, columns.bools(COMMON + 4)?);
-        for row in 0..batch.len() {
+        for row in rows {
             common.put(&mut self.bytes, row);
             put_optional(&mut self.bytes, batteries.is_valid(row).then(|| batteries.value(row).to_be_bytes()));
             put_optional(&mut self.bytes, firmwares.is_valid(row).then(|| storable(firmwares.value(row))).as_deref().map(str::as_bytes));
@@ -320,60 +158,23 @@ impl<'a> Common<'a> {
     }
 }
 
-/// A batch's columns by type.
-struct Columns<'a> {
-    kind: Kind,
-    rows: &'a RecordBatch,
-}
-
-impl<'a> Columns<'a> {
-    fn of(batch: &'a EventBatch) -> Self {
-        Self { kind: batch.kind, rows: &batch.rows }
+/// The rows of a batch in runs of one UTC day of event time each.
+pub(super) fn day_runs(batch: &EventBatch) -> Result<Vec<(i64, Range<usize>)>, EncodeError> {
+    let ts = Columns::of(batch).i64s(TS)?.values();
+    let mut runs: Vec<(i64, Range<usize>)> = Vec::new();
+    let mut within = 0..0;
+    for (row, ms) in ts.iter().enumerate() {
+        match runs.last_mut() {
+            Some((_, run)) if within.contains(ms) => run.end = row + 1,
+            _ => {
+                let day = ms.div_euclid(DAY_MS);
+                let begins = day.saturating_mul(DAY_MS);
+                within = begins..begins.saturating_add(DAY_MS);
+                runs.push((day, row..row + 1));
+            }
+        }
     }
-
-    fn wrong(&self, column: usize) -> EncodeError {
-        EncodeError { kind: self.kind, column }
-    }
-
-    fn column(&self, column: usize) -> Result<&'a dyn Array, EncodeError> {
-        self.rows.columns().get(column).map(AsRef::as_ref).ok_or_else(|| self.wrong(column))
-    }
-
-    fn ids(&self, column: usize) -> Result<&'a FixedSizeBinaryArray, EncodeError> {
-        self.column(column)?.as_fixed_size_binary_opt().filter(|ids| ids.value_length() == 16).ok_or_else(|| self.wrong(column))
-    }
-
-    fn i64s(&self, column: usize) -> Result<&'a Int64Array, EncodeError> {
-        self.column(column)?.as_primitive_opt::<Int64Type>().ok_or_else(|| self.wrong(column))
-    }
-
-    fn i32s(&self, column: usize) -> Result<&'a Int32Array, EncodeError> {
-        self.column(column)?.as_primitive_opt::<Int32Type>().ok_or_else(|| self.wrong(column))
-    }
-
-    fn u64s(&self, column: usize) -> Result<&'a UInt64Array, EncodeError> {
-        self.column(column)?.as_primitive_opt::<UInt64Type>().ok_or_else(|| self.wrong(column))
-    }
-
-    fn u8s(&self, column: usize) -> Result<&'a UInt8Array, EncodeError> {
-        self.column(column)?.as_primitive_opt::<UInt8Type>().ok_or_else(|| self.wrong(column))
-    }
-
-    fn f64s(&self, column: usize) -> Result<&'a Float64Array, EncodeError> {
-        self.column(column)?.as_primitive_opt::<Float64Type>().ok_or_else(|| self.wrong(column))
-    }
-
-    fn bools(&self, column: usize) -> Result<&'a BooleanArray, EncodeError> {
-        self.column(column)?.as_boolean_opt().ok_or_else(|| self.wrong(column))
-    }
-
-    fn texts(&self, column: usize) -> Result<&'a StringArray, EncodeError> {
-        self.column(column)?.as_string_opt().ok_or_else(|| self.wrong(column))
-    }
-
-    fn bytes(&self, column: usize) -> Result<&'a BinaryArray, EncodeError> {
-        self.column(column)?.as_binary_opt().ok_or_else(|| self.wrong(column))
-    }
+    Ok(runs)
 }
 
 fn put(bytes: &mut Vec<u8>, value: &[u8]) {
@@ -387,34 +188,4 @@ fn put_optional(bytes: &mut Vec<u8>, value: Option<impl AsRef<[u8]>>) {
         Some(value) => put(bytes, value.as_ref()),
         None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
     }
-}
-
-/// PostgreSQL's text has no NUL.
-fn storable(text: &str) -> Cow<'_, str> {
-    if text.as_bytes().contains(&0) { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-fn micros(ms: i64) -> i64 {
-    ms.saturating_sub(EPOCH_MS).saturating_mul(1000).clamp(MICROS_MIN, MICROS_MAX)
-}
-
-fn instant(ms: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default()
-}
-
-/// The UTC date of a number of days since 1970; the epoch for what no calendar holds.
-pub(super) fn date(days: i32) -> NaiveDate {
-    NaiveDate::from_num_days_from_ce_opt(days.saturating_add(719_163)).unwrap_or_default()
-}
-
-fn id(ids: &FixedSizeBinaryArray, row: usize) -> Uuid {
-    Uuid::from_slice(ids.value(row)).expect("the column's values have sixteen bytes")
-}
-
-fn optional_id(ids: &FixedSizeBinaryArray, row: usize) -> Option<Uuid> {
-    ids.is_valid(row).then(|| id(ids, row))
-}
-
-fn offset(batch: &EventBatch, row: usize) -> i64 {
-    (batch.first.0 + row as u64).cast_signed()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rollcall_model::event::Kind;
 
-use super::encode::Gathered;
+use super::gathered::Gathered;
 
 pub(super) struct SinkMetrics {
     rows: IntCounterVec,
@@ -13,6 +13,8 @@ pub(super) struct SinkMetrics {
     pub errors: IntCounter,
     pub fence_lost: IntCounter,
     lag_rows: IntGauge,
+    unstorable: IntCounter,
+    pub compress_fell_back: IntGauge,
     seconds: Histogram,
 }
 
@@ -24,6 +26,14 @@ impl SinkMetrics {
             errors: IntCounter::new("rollcall_sink_errors_total", "Attempts of the sink that failed and are tried again")?,
             fence_lost: IntCounter::new("rollcall_sink_fence_lost_total", "Transactions given up because the offset had moved")?,
             lag_rows: IntGauge::new("rollcall_sink_lag_rows", "Durable rows of the log that are not yet in the database")?,
+            unstorable: IntCounter::new(
+                "rollcall_sink_unstorable_rows_total",
+                "Rows of the log put into the dead letters because they cannot be stored as what they are",
+            )?,
+            compress_fell_back: IntGauge::new(
+                "rollcall_sink_direct_compress_fell_back",
+                "1 when TimescaleDB wrote rows that were to be compressed at once, as last looked at",
+            )?,
             seconds: Histogram::with_opts(
                 HistogramOpts::new("rollcall_sink_transaction_seconds", "Time of one transaction, fence to commit")
                     .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
@@ -34,19 +44,25 @@ impl SinkMetrics {
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.fence_lost.clone()))?;
         registry.register(Box::new(metrics.lag_rows.clone()))?;
+        registry.register(Box::new(metrics.unstorable.clone()))?;
+        registry.register(Box::new(metrics.compress_fell_back.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         Ok(metrics)
     }
 
-    pub fn committed(&self, gathered: &Gathered, took: Duration) {
+    pub fn committed(&self, gathered: &Gathered) {
         for kind in Kind::ALL {
             self.rows.with_label_values(&[kind.as_str()]).inc_by(gathered.rows(*kind));
         }
+        self.unstorable.inc_by(gathered.tables.unstorable);
         self.transactions.inc();
-        self.seconds.observe(took.as_secs_f64());
     }
 
-    pub fn lag(&self, rows: u64) {
-        self.lag_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+    /// After a transaction that took so long; zero when there was none.
+    pub fn advanced(&self, lag_rows: u64, took: Duration) {
+        if !took.is_zero() {
+            self.seconds.observe(took.as_secs_f64());
+        }
+        self.lag_rows.set(i64::try_from(lag_rows).unwrap_or(i64::MAX));
     }
 }

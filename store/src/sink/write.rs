@@ -5,15 +5,17 @@ use std::collections::HashSet;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::{DistrictId, Offset};
 use sqlx::{Connection, PgConnection};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::encode::{CopyStream, DeadLetterRow, Gathered, MarkRow, date};
+use super::columns::date;
+use super::compress::DirectCompress;
+use super::encode::CopyStream;
+use super::gathered::Gathered;
+use super::rows::{DeadLetterRow, MarkRow};
 use crate::attendance::SINK as READER;
 use crate::connection::{Engine, set_tenant};
 use crate::error::StoreError;
-
-/// Rows of one table from which a COPY is compressed at once. Fewer would make segments of a handful of rows; the
-/// columnstore policy compresses those later.
-const DIRECT_COMPRESS_ROWS_MIN: u64 = 1_000;
 
 /// Bytes handed to the connection at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -21,31 +23,71 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// What ends every COPY stream.
 const TRAILER: [u8; 2] = [0xff, 0xff];
 
+/// What became of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    Committed,
+    /// The offset stood elsewhere. Nothing was written.
+    FenceLost,
+    /// The transaction before it failed. Nothing was written.
+    GivenUp,
+}
+
 /// A connection of the sink's own. Dropped in the middle of a write it closes, and the server rolls back.
 pub(super) struct Writer {
     connection: PgConnection,
-    timescale: bool,
-    /// Whether this server can compress while copying; asked once.
-    direct_compress: Option<bool>,
+    /// With TimescaleDB only.
+    compress: Option<DirectCompress>,
     /// Partitions that are known to be there.
     partitions: HashSet<(Kind, i64)>,
 }
 
 impl Writer {
     pub fn new(connection: PgConnection, engine: &Engine) -> Self {
-        let timescale = matches!(engine, Engine::Timescale { .. });
-        Self { connection, timescale, direct_compress: None, partitions: HashSet::new() }
+        let compress = matches!(engine, Engine::Timescale { .. }).then(DirectCompress::default);
+        Self { connection, compress, partitions: HashSet::new() }
     }
 
-    /// Writes the rows and moves the offset from `expected` to `next`; false, with nothing written, if it stood elsewhere.
-    pub async fn write(&mut self, gathered: &Gathered, expected: Offset, next: Offset) -> Result<bool, StoreError> {
-        if self.timescale {
-            self.ask_direct_compress().await?;
-        } else {
-            self.create_partitions(gathered).await?;
+    /// Whether rows that could have been compressed at once lie in rows; `None` while nothing is known.
+    pub fn compress_fell_back(&self) -> Option<bool> {
+        self.compress.as_ref().and_then(DirectCompress::fell_back)
+    }
+
+    /// Writes the rows and moves the offset from `expected` to `next`.
+    ///
+    /// Until `turn` comes, which is when the transaction before has committed, it only appends to partitions that are
+    /// there, so that it holds nothing that the one before could wait for.
+    pub async fn write(
+        &mut self,
+        gathered: &Gathered,
+        expected: Offset,
+        next: Offset,
+        turn: oneshot::Receiver<()>,
+    ) -> Result<Outcome, StoreError> {
+        self.create_partitions(gathered).await?;
+        if let Some(compress) = &mut self.compress {
+            compress.ask(&mut self.connection).await?;
         }
-        let direct_compress = self.direct_compress == Some(true);
         let mut transaction = self.connection.begin().await?;
+        for stream in gathered.streams().iter().filter(|stream| stream.rows > 0) {
+            match &mut self.compress {
+                Some(compress) => {
+                    let before = compress.before(&mut transaction, stream.rows).await?;
+                    copy(&mut transaction, stream).await?;
+                    compress.after(&mut transaction, before, Instant::now()).await?;
+                }
+                None => copy(&mut transaction, stream).await?,
+            }
+        }
+        if turn.await.is_err() {
+            return Ok(Outcome::GivenUp);
+        }
+        for (district, rows) in &gathered.tables.marks {
+            insert_marks(&mut transaction, *district, rows).await?;
+        }
+        for (district, rows) in &gathered.tables.dead_letters {
+            insert_dead_letters(&mut transaction, *district, rows).await?;
+        }
         let fence = sqlx::query("update rollcall.consumer_offset set next = $3 where reader = $1 and next = $2")
             .bind(READER)
             .bind(expected.0.cast_signed())
@@ -53,50 +95,25 @@ impl Writer {
             .execute(&mut *transaction)
             .await?;
         if fence.rows_affected() != 1 {
-            return Ok(false);
-        }
-        for (kind, stream) in gathered.copies() {
-            if direct_compress {
-                let setting = if stream.rows >= DIRECT_COMPRESS_ROWS_MIN { "on" } else { "off" };
-                sqlx::query("select set_config('timescaledb.enable_direct_compress_copy', $1, true)")
-                    .bind(setting)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            copy(&mut transaction, kind, stream).await?;
-        }
-        for (district, rows) in &gathered.marks {
-            insert_marks(&mut transaction, *district, rows).await?;
-        }
-        for (district, rows) in &gathered.dead_letters {
-            insert_dead_letters(&mut transaction, *district, rows).await?;
+            return Ok(Outcome::FenceLost);
         }
         transaction.commit().await?;
-        Ok(true)
-    }
-
-    async fn ask_direct_compress(&mut self) -> Result<(), StoreError> {
-        if self.direct_compress.is_none() {
-            let text = "select exists (select from pg_settings where name = 'timescaledb.enable_direct_compress_copy')";
-            self.direct_compress = Some(sqlx::query_scalar(text).fetch_one(&mut self.connection).await?);
-        }
-        Ok(())
+        Ok(Outcome::Committed)
     }
 
     /// Before the transaction, so that a long one never holds the lock that others need to create theirs.
     async fn create_partitions(&mut self, gathered: &Gathered) -> Result<(), StoreError> {
-        for (kind, stream) in gathered.copies() {
-            for day in &stream.days {
-                if self.partitions.contains(&(kind, *day)) {
-                    continue;
-                }
-                sqlx::query("select rollcall.create_event_partition($1, $2)")
-                    .bind(table(kind))
-                    .bind(date(i32::try_from(*day).unwrap_or_default()))
-                    .execute(&mut self.connection)
-                    .await?;
-                self.partitions.insert((kind, *day));
+        for stream in gathered.streams() {
+            let Some(day) = stream.day else { continue };
+            if self.partitions.contains(&(stream.kind, day)) {
+                continue;
             }
+            sqlx::query("select rollcall.create_event_partition($1, $2)")
+                .bind(table(stream.kind))
+                .bind(date(i32::try_from(day).unwrap_or_default()))
+                .execute(&mut self.connection)
+                .await?;
+            self.partitions.insert((stream.kind, day));
         }
         Ok(())
     }
@@ -114,29 +131,24 @@ fn table(kind: Kind) -> &'static str {
 }
 
 /// The columns are named, so that a table that gains one still takes what this program writes.
-fn copy_statement(kind: Kind) -> &'static str {
+fn columns(kind: Kind) -> &'static str {
     match kind {
-        Kind::Scan => {
-            "copy event.scan (district, school, device, seq, ts, received, offline, person, badge, dir, method, log_offset)
-             from stdin (format binary)"
-        }
-        Kind::Telemetry => {
-            "copy event.telemetry (district, school, device, seq, ts, received, offline, person, metric, value, log_offset)
-             from stdin (format binary)"
-        }
-        Kind::Activity => {
-            "copy event.activity (district, school, device, seq, ts, received, offline, person, kind, resource, section, dur_ms, log_offset)
-             from stdin (format binary)"
-        }
-        _ => {
-            "copy event.device_status (district, school, device, seq, ts, received, offline, battery, fw, queued, uptime_s, connected, log_offset)
-             from stdin (format binary)"
-        }
+        Kind::Scan => "district, school, device, seq, ts, received, offline, person, badge, dir, method, log_offset",
+        Kind::Telemetry => "district, school, device, seq, ts, received, offline, person, metric, value, log_offset",
+        Kind::Activity => "district, school, device, seq, ts, received, offline, person, kind, resource, section, dur_ms, log_offset",
+        _ => "district, school, device, seq, ts, received, offline, battery, fw, queued, uptime_s, connected, log_offset",
     }
 }
 
-async fn copy(connection: &mut PgConnection, kind: Kind, stream: &CopyStream) -> Result<(), StoreError> {
-    let mut copy = connection.copy_in_raw(copy_statement(kind)).await?;
+/// Rows of one day go straight into its partition, whose check of the day costs less than finding it for every row.
+fn copy_statement(stream: &CopyStream) -> String {
+    let (table, columns) = (table(stream.kind), columns(stream.kind));
+    let partition = stream.day.map(|day| date(i32::try_from(day).unwrap_or_default()).format("_%Y%m%d").to_string());
+    format!("copy event.{table}{} ({columns}) from stdin (format binary)", partition.unwrap_or_default())
+}
+
+async fn copy(connection: &mut PgConnection, stream: &CopyStream) -> Result<(), StoreError> {
+    let mut copy = connection.copy_in_raw(&copy_statement(stream)).await?;
     for chunk in stream.bytes.chunks(CHUNK_BYTES) {
         copy.send(chunk).await?;
     }

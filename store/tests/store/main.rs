@@ -5,3 +5,4 @@ mod directory;
 mod housekeeping;
 mod sink;
 mod tenancy;
+mod unstorable;
