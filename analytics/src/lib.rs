@@ -2,5 +2,6 @@
 
 pub mod attendance;
 pub mod engagement;
+pub mod facts;
 pub mod history;
 pub mod hub;

@@ -8,7 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::Problem;
-use crate::routes::{accounts, audit, badges, dead_letters, devices, marks, people, schools, sections, session, students, tokens};
+use crate::routes::{
+    accounts, audit, badges, dead_letters, devices, districts, marks, people, reports, schools, sections, session, students, tokens,
+};
 use crate::state::ApiState;
 
 #[derive(OpenApi)]
@@ -46,6 +48,13 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(accounts::list))
         .routes(routes!(accounts::change))
         .routes(routes!(audit::list))
+        .routes(routes!(districts::attendance))
+        .routes(routes!(reports::attendance::attendance))
+        .routes(routes!(reports::attendance::tardies))
+        .routes(routes!(reports::attendance::late_arrivals))
+        .routes(routes!(reports::attendance::unexplained))
+        .routes(routes!(reports::chronic::chronic_absence))
+        .routes(routes!(reports::explain::explain))
 }
 
 /// The route that serves the document.

@@ -81,6 +81,27 @@ pub fn may_watch_district(who: &Who) -> bool {
     who.role == Role::Analyst || (who.role == Role::Office && who.school.is_none())
 }
 
+/// What reports a caller gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reports {
+    /// Sums of groups of the whole district, small groups withheld, nobody by id.
+    Aggregates,
+    /// Of one school, or of the whole district, down to the student.
+    Office(Option<SchoolId>),
+    /// Of the sections that a teacher teaches, down to the student.
+    OwnSections,
+}
+
+/// Attendance reports over days and weeks; `None`: none at all.
+pub fn reports(who: &Who) -> Option<Reports> {
+    match who.role {
+        Role::Analyst => Some(Reports::Aggregates),
+        Role::Office => Some(Reports::Office(who.school)),
+        Role::Teacher => Some(Reports::OwnSections),
+        Role::Guardian | Role::It => None,
+    }
+}
+
 /// A student's record on a date.
 pub fn may_see_student(who: &Who, directory: &DistrictDirectory, student: PersonId, date: NaiveDate) -> bool {
     match who.role {

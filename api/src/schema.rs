@@ -102,6 +102,9 @@ pub struct Detail {
     pub flags: Vec<String>,
     pub present_min: u32,
     pub scheduled_min: u32,
+    /// Of a day that is over: the half-days that are lacking, 0 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_half_days: Option<u32>,
     #[schema(format = DateTime)]
     pub starts: Option<String>,
     #[schema(format = DateTime)]

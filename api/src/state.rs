@@ -28,6 +28,9 @@ const ENDED_SESSIONS_KEPT: usize = 256;
 /// Sessions of live connections that are looked up at a time.
 const SESSION_LOOKS_MAX: usize = 4;
 
+/// Reports that are computed at a time; further ones wait their turn, so that boards keep the database and the cores.
+const REPORTS_MAX: usize = 4;
+
 /// Settings of the API. Every default is stated here with its reason.
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
@@ -109,6 +112,7 @@ pub struct Shared {
     pub(crate) recent: RecentMarks,
     pub(crate) live: LiveSlots,
     pub(crate) session_looks: Semaphore,
+    pub(crate) reports: Semaphore,
     ended: broadcast::Sender<SecretHash>,
 }
 
@@ -123,6 +127,7 @@ impl ApiState {
             recent: RecentMarks::default(),
             live: LiveSlots::default(),
             session_looks: Semaphore::new(SESSION_LOOKS_MAX),
+            reports: Semaphore::new(REPORTS_MAX),
             ended: broadcast::Sender::new(ENDED_SESSIONS_KEPT),
         })))
     }

@@ -37,6 +37,8 @@ const STAFF_WRITE: [u16; 7] = [401, 201, 201, 201, 403, 403, 403];
 /// And the guardian.
 const STUDENT: [u16; 7] = [401, 200, 200, 200, 403, 200, 403];
 const OFFICE: [u16; 7] = [401, 403, 200, 200, 403, 403, 403];
+/// Teacher, office and analyst.
+const REPORT: [u16; 7] = [401, 200, 200, 200, 200, 403, 403];
 const IT: [u16; 7] = [401, 403, 403, 403, 403, 403, 200];
 
 /// The own school, section and student.
@@ -83,6 +85,13 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/accounts", IT),
         change(Method::PATCH, "/api/v1/accounts/{id=spare}", |_| Some(json!({"disabled": true})), IT),
         get("/api/v1/audit", [401, 403, 403, 200, 403, 403, 200]),
+        get("/api/v1/districts/{id=district}/attendance", [401, 403, 403, 200, 200, 403, 403]),
+        get("/api/v1/reports/attendance?by=section&section={section}", REPORT),
+        get("/api/v1/reports/tardies?by=section&section={section}", REPORT),
+        get("/api/v1/reports/late-arrivals?by=section&section={section}", REPORT),
+        get("/api/v1/reports/unexplained-absences?by=section&section={section}", REPORT),
+        get("/api/v1/reports/chronic-absence?by=section&section={section}", REPORT),
+        get("/api/v1/reports/explain?figure=absent&section={section}", STAFF),
     ]
 }
 
@@ -113,6 +122,7 @@ async fn filled(town: &Town, ids: &Ids, path: &str) -> String {
         path = path.replace("{mark}", marked.body["items"][0]["id"].as_str().unwrap());
     }
     let names = [
+        ("{district}", ids.district.to_string()),
         ("{school}", ids.school.to_string()),
         ("{section}", ids.section.to_string()),
         ("{student}", ids.student.to_string()),

@@ -142,6 +142,23 @@ export interface paths {
         patch: operations["change_device"];
         trace?: never;
     };
+    "/api/v1/districts/{id}/attendance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Today's counts by school, the data and version of the district's live topic. */
+        get: operations["get_district_attendance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/marks": {
         parameters: {
             query?: never;
@@ -215,6 +232,108 @@ export interface paths {
         };
         /** The names behind the ids of a school's live topic, for its office. */
         get: operations["list_people"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/attendance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Membership, attendance and absence: ADM, ADA and rate, with the exact half-days that they come from. */
+        get: operations["report_attendance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/chronic-absence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Chronic absence by tier. By school each school judges its own days; else every student counts once in the district. */
+        get: operations["report_chronic_absence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The rows behind one figure of a report, for those who may see students. */
+        get: operations["explain_report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/late-arrivals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How late those came who came late. */
+        get: operations["report_late_arrivals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/tardies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How often students came late. */
+        get: operations["report_tardies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/unexplained-absences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Absences of which nobody has said why. `/reports/explain?figure=unexplained` names them one by one. */
+        get: operations["report_unexplained_absences"];
         put?: never;
         post?: never;
         delete?: never;
@@ -471,6 +590,76 @@ export interface components {
             /** Format: uuid */
             school?: string | null;
         };
+        /**
+         * @description The figures of one group. All of them are null when the group is too small to be shown to the caller. Half-days are
+         *     exact; in a report by section a meeting counts as two.
+         */
+        AttendanceLine: components["schemas"]["GroupName"] & {
+            /**
+             * Format: int64
+             * @description Excused, unexcused and unexplained together.
+             */
+            absent_half_days?: number | null;
+            /**
+             * Format: double
+             * @description Average daily attendance.
+             */
+            ada?: number | null;
+            /**
+             * Format: double
+             * @description Average daily membership: enrolled days by days in session, added up over schools.
+             */
+            adm?: number | null;
+            /**
+             * Format: int64
+             * @description Enrolled, less absent, less unknown.
+             */
+            attended_half_days?: number | null;
+            /**
+             * Format: int32
+             * @description Null also when the schools of the group were in session on different numbers of days.
+             */
+            days_in_session?: number | null;
+            /** Format: int64 */
+            enrolled_half_days?: number | null;
+            /** Format: int64 */
+            excused_half_days?: number | null;
+            /**
+             * Format: double
+             * @description ADA by ADM; null when nobody was enrolled.
+             */
+            rate?: number | null;
+            /**
+             * Format: int64
+             * @description Students with at least one counted day.
+             */
+            students?: number | null;
+            /** @description The group has fewer than 10 students, or is withheld to protect one that has. */
+            suppressed: boolean;
+            /**
+             * Format: int64
+             * @description Days (by section: meetings) on which students came late.
+             */
+            tardies?: number | null;
+            /** Format: int64 */
+            unexcused_half_days?: number | null;
+            /** Format: int64 */
+            unexplained_half_days?: number | null;
+            /**
+             * Format: int64
+             * @description Neither attended nor absent: the evidence is missing.
+             */
+            unknown_half_days?: number | null;
+        };
+        /**
+         * @description A report. `total` counts each student once, at the student's home school; by section there is none, because students
+         *     are in many.
+         */
+        AttendanceReport: components["schemas"]["Heading"] & {
+            by: components["schemas"]["By"];
+            items: components["schemas"]["AttendanceLine"][];
+            total?: components["schemas"]["AttendanceLine"] | null;
+        };
         AuditEntry: {
             /**
              * Format: uuid
@@ -556,6 +745,61 @@ export interface components {
             /** @description `before`, `running`, `over`, or `none`: the section does not meet today. */
             state: string;
         };
+        /**
+         * @description By what a report is divided.
+         * @enum {string}
+         */
+        By: "school" | "grade" | "section" | "week";
+        /** @description Students by the share of their enrolled days on which they were absent: below 5 %, 10 %, 20 %, and from 20 % on. */
+        ChronicLine: components["schemas"]["GroupName"] & {
+            /** Format: int64 */
+            at_risk?: number | null;
+            /**
+             * Format: int64
+             * @description Absent on at least a tenth of the enrolled days, with as many enrolled days as the policy asks for.
+             */
+            chronic?: number | null;
+            /** Format: int64 */
+            moderate?: number | null;
+            /** Format: int64 */
+            satisfactory?: number | null;
+            /** Format: int64 */
+            severe?: number | null;
+            /**
+             * Format: int64
+             * @description Students with an enrolled day.
+             */
+            students?: number | null;
+            /** @description Some figures are withheld, because fewer than 10 students stand behind them or to protect such ones. */
+            suppressed: boolean;
+        };
+        ChronicReport: components["schemas"]["Heading"] & {
+            by: components["schemas"]["By"];
+            /** @description The chronically absent, the highest share first, at most 1000; null for those who may not see students. */
+            chronic_students?: components["schemas"]["ChronicStudent"][] | null;
+            items: components["schemas"]["ChronicLine"][];
+            /** @description Each student once, however many schools there were. */
+            total: components["schemas"]["ChronicLine"];
+        };
+        ChronicStudent: {
+            /** Format: int64 */
+            absent_half_days: number;
+            /** Format: int64 */
+            enrolled_half_days: number;
+            /** Format: int64 */
+            excused_half_days: number;
+            family: string;
+            given: string;
+            grade?: string | null;
+            /** Format: uuid */
+            school: string;
+            /** Format: uuid */
+            student: string;
+            /** @description `moderate` or `severe`. */
+            tier: string;
+            /** Format: int64 */
+            unknown_half_days: number;
+        };
         /** @description A conclusion about the day or one period. */
         Conclusion: {
             detail: components["schemas"]["Detail"];
@@ -618,6 +862,11 @@ export interface components {
         };
         /** @description Why a status holds. */
         Detail: {
+            /**
+             * Format: int32
+             * @description Of a day that is over: the half-days that are lacking, 0 to 2.
+             */
+            absent_half_days?: number | null;
             /**
              * Format: date-time
              * @description By evidence, also where a mark decided otherwise.
@@ -692,6 +941,19 @@ export interface components {
         };
         /** @enum {string} */
         DirectionName: "in" | "out" | "auto";
+        /** @description Counts at a version of their topic; subscribe with `since` = `version` to follow them. */
+        DistrictBoard: {
+            data: components["schemas"]["DistrictCounts"];
+            /** Format: int64 */
+            version: number;
+        };
+        /** @description The data of the topic `district/<id>/attendance`. */
+        DistrictCounts: {
+            /** @description By school. */
+            schools: {
+                [key: string]: components["schemas"]["SchoolCounts"];
+            };
+        };
         /** @description One scan that decided. */
         Evidence: {
             /** Format: uuid */
@@ -714,6 +976,68 @@ export interface components {
              */
             ts: string;
         };
+        Explained: components["schemas"]["Heading"] & {
+            figure: components["schemas"]["Figure"];
+            items: components["schemas"]["ExplainedRow"][];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+            /**
+             * Format: int64
+             * @description The figure: half-days, of `tardy` days or meetings; the sum of `adds` over all pages.
+             */
+            sum: number;
+        };
+        /** @description One student and day (of a section: meeting) behind a figure. */
+        ExplainedRow: {
+            /** @description `excused`, `unexcused` or `unexplained`; null: not absent. */
+            absence?: string | null;
+            /** Format: int32 */
+            absent_half_days: number;
+            /**
+             * Format: int64
+             * @description What this row adds to the figure.
+             */
+            adds: number;
+            /** Format: date-time */
+            arrival?: string | null;
+            /**
+             * @description `recorded`, `evidence` (the rules applied to what was known, because nothing final was on record) or
+             *     `nothing_scheduled`.
+             */
+            basis: string;
+            /** Format: date */
+            date: string;
+            /** @description Where the student's day stands with every scan and mark. */
+            day: string;
+            /** Format: date-time */
+            known: string;
+            /** Format: int32 */
+            late_min?: number | null;
+            /**
+             * Format: uuid
+             * @description The mark that decided.
+             */
+            mark?: string | null;
+            /** Format: uuid */
+            period?: string | null;
+            /**
+             * Format: int32
+             * @description Null for a meeting: minutes are kept for days.
+             */
+            present_min?: number | null;
+            rule: string;
+            /** Format: int32 */
+            scheduled_min: number;
+            /** Format: uuid */
+            school: string;
+            /** Format: uuid */
+            section?: string | null;
+            status: components["schemas"]["StatusName"];
+            /** Format: uuid */
+            student: string;
+            /** Format: int32 */
+            unknown_half_days: number;
+        };
         /** @description One field that was refused. */
         FieldError: {
             /** @description Stable: programs decide by it. */
@@ -721,6 +1045,36 @@ export interface components {
             /** @description Path of the field in the request, such as `marks[3].status`. */
             field: string;
             message: string;
+        };
+        /**
+         * @description A figure of a report.
+         * @enum {string}
+         */
+        Figure: "enrolled" | "attended" | "absent" | "excused" | "unexcused" | "unexplained" | "unknown" | "tardy";
+        /** @description Which part of a report a line is about; what does not name it is null. */
+        GroupName: {
+            /** @description OneRoster grade code; null in a report by grade: the roster gives none. */
+            grade?: string | null;
+            /** Format: uuid */
+            school?: string | null;
+            school_name?: string | null;
+            /** Format: uuid */
+            section?: string | null;
+            section_title?: string | null;
+            /**
+             * Format: date
+             * @description The week's Monday.
+             */
+            week?: string | null;
+        };
+        /** @description What every report says about itself. */
+        Heading: {
+            /** Format: date-time */
+            as_of: string;
+            /** Format: date */
+            from: string;
+            /** Format: date */
+            to: string;
         };
         /** @description A new badge. `badge` is what the scanner reads; it is shown once. */
         IssuedBadgeInfo: {
@@ -736,6 +1090,50 @@ export interface components {
             expires: string;
             id: string;
             token: string;
+        };
+        /** @description Arrivals from `from_min` to before `to_min` minutes after the bell. */
+        LateClass: {
+            /**
+             * Format: int64
+             * @description Null: fewer than 10 students, or withheld to protect such a class.
+             */
+            arrivals?: number | null;
+            /** Format: int32 */
+            from_min: number;
+            /**
+             * Format: int32
+             * @description Null: no end.
+             */
+            to_min?: number | null;
+        };
+        LateLine: components["schemas"]["GroupName"] & {
+            /**
+             * Format: int64
+             * @description Late arrivals with a known time.
+             */
+            arrivals?: number | null;
+            classes: components["schemas"]["LateClass"][];
+            /**
+             * Format: int32
+             * @description Half of the late arrivals came at most this many minutes after the bell.
+             */
+            median_min?: number | null;
+            /**
+             * Format: int32
+             * @description Nine of ten.
+             */
+            p90_min?: number | null;
+            suppressed: boolean;
+            /**
+             * Format: int64
+             * @description Somebody stated that the student came late, but not when, and no scan tells.
+             */
+            time_unknown?: number | null;
+        };
+        LateReport: components["schemas"]["Heading"] & {
+            by: components["schemas"]["By"];
+            items: components["schemas"]["LateLine"][];
+            total?: components["schemas"]["LateLine"] | null;
         };
         MarkInfo: {
             /** Format: date-time */
@@ -1081,6 +1479,21 @@ export interface components {
          * @enum {string}
          */
         RoleName: "teacher" | "office" | "analyst" | "guardian" | "it";
+        /** @description One school today. */
+        SchoolCounts: {
+            /** @description Students by the status of their day. */
+            counts: {
+                [key: string]: number;
+            };
+            /**
+             * Format: date
+             * @description The school's date now.
+             */
+            date: string;
+            /** Format: int64 */
+            in_building: number;
+            name: string;
+        };
         SchoolInfo: {
             /**
              * Format: date
@@ -1194,6 +1607,21 @@ export interface components {
             id: string;
             title: string;
         };
+        TardyLine: components["schemas"]["GroupName"] & {
+            /**
+             * Format: double
+             * @description Tardies by attended days, of a section by attended meetings; null when there are none.
+             */
+            rate?: number | null;
+            suppressed: boolean;
+            /** Format: int64 */
+            tardies?: number | null;
+        };
+        TardyReport: components["schemas"]["Heading"] & {
+            by: components["schemas"]["By"];
+            items: components["schemas"]["TardyLine"][];
+            total?: components["schemas"]["TardyLine"] | null;
+        };
         Teacher: {
             /** Format: uuid */
             id: string;
@@ -1206,6 +1634,21 @@ export interface components {
             /** Format: date-time */
             expires: string;
             id: string;
+        };
+        UnexplainedLine: components["schemas"]["GroupName"] & {
+            /** Format: int64 */
+            absent_half_days?: number | null;
+            suppressed: boolean;
+            /**
+             * Format: int64
+             * @description Of these, nobody has given a reason and the office has not decided.
+             */
+            unexplained_half_days?: number | null;
+        };
+        UnexplainedReport: components["schemas"]["Heading"] & {
+            by: components["schemas"]["By"];
+            items: components["schemas"]["UnexplainedLine"][];
+            total?: components["schemas"]["UnexplainedLine"] | null;
         };
         /** @enum {string} */
         WholeClass: "present";
@@ -1630,6 +2073,52 @@ export interface operations {
             };
         };
     };
+    get_district_attendance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DistrictBoard"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `counts_not_ready` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_marks: {
         parameters: {
             query?: {
@@ -1846,6 +2335,351 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_attendance: {
+        parameters: {
+            query?: {
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. A day counts once the school's last bell has rung. */
+                to?: string;
+                /** @description `school` unless given. */
+                by?: "school" | "grade" | "section" | "week";
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. */
+                school?: string;
+                /** @description Only this section; with `by=section`. */
+                section?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttendanceReport"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_chronic_absence: {
+        parameters: {
+            query?: {
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. A day counts once the school's last bell has rung. */
+                to?: string;
+                /** @description `school` unless given. */
+                by?: "school" | "grade" | "section" | "week";
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. */
+                school?: string;
+                /** @description Only this section; with `by=section`. */
+                section?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChronicReport"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain_report: {
+        parameters: {
+            query: {
+                figure: "enrolled" | "attended" | "absent" | "excused" | "unexcused" | "unexplained" | "unknown" | "tardy";
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. */
+                to?: string;
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. Without it each student and day counts at the student's home school, as in a total. */
+                school?: string;
+                /** @description Only this grade. */
+                grade?: string;
+                /** @description Only this section, in meetings instead of days. */
+                section?: string;
+                /** @description Only the week of this Monday. */
+                week?: string;
+                /** @description Only this student. */
+                student?: string;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description Most items of the page, 1 to 1000; 200 unless given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explained"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_late_arrivals: {
+        parameters: {
+            query?: {
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. A day counts once the school's last bell has rung. */
+                to?: string;
+                /** @description `school` unless given. */
+                by?: "school" | "grade" | "section" | "week";
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. */
+                school?: string;
+                /** @description Only this section; with `by=section`. */
+                section?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LateReport"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_tardies: {
+        parameters: {
+            query?: {
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. A day counts once the school's last bell has rung. */
+                to?: string;
+                /** @description `school` unless given. */
+                by?: "school" | "grade" | "section" | "week";
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. */
+                school?: string;
+                /** @description Only this section; with `by=section`. */
+                section?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TardyReport"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_unexplained_absences: {
+        parameters: {
+            query?: {
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. A day counts once the school's last bell has rung. */
+                to?: string;
+                /** @description `school` unless given. */
+                by?: "school" | "grade" | "section" | "week";
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only this school. */
+                school?: string;
+                /** @description Only this section; with `by=section`. */
+                section?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnexplainedReport"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

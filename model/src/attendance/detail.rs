@@ -29,6 +29,9 @@ pub struct StatusDetail {
     pub flags: Flags,
     pub present_min: u32,
     pub scheduled_min: u32,
+    /// Of a day that was over: the half-days that are lacking by the thresholds of its policy, in exact milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent_half_days: Option<u32>,
     /// The window, so that a sentence can be made of a stored row.
     #[serde(with = "crate::time::rfc3339::option")]
     pub starts: Option<UtcMillis>,
@@ -85,6 +88,7 @@ impl StudentDay {
             flags: conclusion.flags,
             present_min: conclusion.present_min(),
             scheduled_min: conclusion.scheduled_min(),
+            absent_half_days: conclusion.day_over.then(|| crate::reports::absent_half_days(conclusion, policy)),
             starts: Some(window.span().starts),
             ends: Some(window.span().ends),
             arrival: conclusion.arrival,

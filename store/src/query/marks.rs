@@ -63,6 +63,14 @@ pub async fn find(connection: &mut PgConnection, id: MarkId) -> Result<Option<Ma
     row.as_ref().map(read).transpose()
 }
 
+/// All marks about a school's date that had been recorded by an instant, oldest first.
+pub async fn of_day(connection: &mut PgConnection, school: SchoolId, date: NaiveDate, as_of: UtcMillis) -> Result<Vec<Mark>, StoreError> {
+    let statement =
+        format!("select {COLUMNS} from rollcall.mark where school = $1 and date = $2 and recorded_at <= $3 order by log_offset");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(school.0).bind(date).bind(as_of.to_chrono()).fetch_all(connection).await?;
+    rows.iter().map(|row| read(row).map(|row| row.mark)).collect()
+}
+
 /// Whether some mark names this one as superseded.
 pub async fn is_superseded(connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
     let found: bool = sqlx::query_scalar("select exists (select from rollcall.mark where student = $1 and date = $2 and supersedes = $3)")

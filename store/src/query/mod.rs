@@ -7,4 +7,5 @@ pub mod dead_letters;
 pub mod devices;
 pub mod marks;
 pub mod names;
+pub mod reports;
 pub mod statuses;

@@ -1,0 +1,295 @@
+//! The reader: chunk after chunk of facts for some schools, dates and an instant.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use rollcall_model::ids::{PeriodId, PersonId, SchoolId, SectionId};
+use rollcall_model::reports::day::{AttendanceDay, AttendancePeriod, Membership};
+use rollcall_model::schedule::{Meeting, local_date};
+use rollcall_model::time::UtcMillis;
+use rollcall_store::directory::{DistrictDirectory, SchoolEntry};
+use rollcall_store::query::reports::{self, ConclusionRow};
+use rollcall_store::{Store, StoreError, Tenant};
+
+use super::build::{self, Known, Said};
+use super::plan::{self, DatePlan, Members};
+
+/// Most dates of one chunk: about 16,000 rows of days for a school of a thousand students.
+pub const DATES_PER_CHUNK: usize = 16;
+
+/// What is asked for. Rights are the caller's business: whoever asks has been found to be allowed to.
+#[derive(Clone)]
+pub struct Asked {
+    pub directory: Arc<DistrictDirectory>,
+    pub schools: Vec<SchoolId>,
+    /// Local dates, both inclusive.
+    pub from: NaiveDate,
+    pub to: NaiveDate,
+    pub as_of: UtcMillis,
+    /// Only these students.
+    pub students: Option<Arc<HashSet<PersonId>>>,
+    /// Of meetings, only those of these sections.
+    pub sections: Option<Arc<HashSet<SectionId>>>,
+}
+
+/// Reads facts. Dropping it stops the reading; nothing is held between chunks.
+pub struct Reader {
+    store: Store,
+    asked: Asked,
+    members: Members,
+    chunks: VecDeque<(SchoolId, Vec<NaiveDate>)>,
+}
+
+type MeetingKey = (NaiveDate, PersonId, SectionId, PeriodId);
+
+impl Reader {
+    pub fn new(store: Store, asked: Asked) -> Self {
+        let members = Members::of(&asked.directory);
+        let mut chunks = VecDeque::new();
+        for school in asked.schools.iter().filter_map(|id| asked.directory.school(*id)) {
+            let begun = local_date(asked.as_of, school.zone).unwrap_or_default();
+            let dates = plan::session_dates(school, asked.from, asked.to.min(begun));
+            chunks.extend(dates.chunks(DATES_PER_CHUNK).map(|dates| (school.id, dates.to_vec())));
+        }
+        Self { store, asked, members, chunks }
+    }
+
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The closed days in session of each school that was asked for, in order.
+    pub fn sessions(&self) -> BTreeMap<SchoolId, Vec<NaiveDate>> {
+        let Asked { directory, schools, from, to, as_of, .. } = &self.asked;
+        let closed = |school: &SchoolEntry, date: &NaiveDate| plan::closes(school, *date).is_some_and(|closes| closes <= *as_of);
+        let of = |school: &SchoolEntry| plan::session_dates(school, *from, *to).into_iter().filter(|date| closed(school, date)).collect();
+        schools.iter().filter_map(|id| directory.school(*id)).map(|school| (school.id, of(school))).collect()
+    }
+
+    /// How often each section met on closed days.
+    pub fn meetings_held(&self) -> BTreeMap<SectionId, u32> {
+        let mut held: BTreeMap<SectionId, u32> = BTreeMap::new();
+        for (school, dates) in self.sessions() {
+            let Some(school) = self.asked.directory.school(school) else { continue };
+            for date in dates {
+                let Some(plan) = plan::plan(&self.asked.directory, &self.members, school, date) else { continue };
+                for meeting in plan.meetings.iter().filter(|meeting| self.is_wanted(meeting)) {
+                    *held.entry(meeting.section).or_default() += 1;
+                }
+            }
+        }
+        held
+    }
+
+    /// The next chunk of days, in order of school, date and student; `None`: that was all. A chunk may be empty. When it
+    /// fails the same chunk is read by the next call.
+    pub async fn days(&mut self) -> Result<Option<Vec<AttendanceDay>>, StoreError> {
+        let Some((school, dates)) = self.chunks.front().cloned() else { return Ok(None) };
+        let mut rows = Vec::new();
+        if let Some(entry) = self.asked.directory.school(school) {
+            let mut tenant = self.store.snapshot(self.asked.directory.id).await?;
+            let recorded = reports::days(&mut tenant, &self.range(school, &dates)).await?;
+            let recorded: HashMap<_, _> = recorded.iter().map(|row| ((row.date, row.student), row)).collect();
+            for date in dates {
+                let Some(plan) = plan::plan(&self.asked.directory, &self.members, entry, date) else { continue };
+                self.days_on(&mut tenant, school, &plan, &recorded, &mut rows).await?;
+            }
+        }
+        self.chunks.pop_front();
+        Ok(Some(rows))
+    }
+
+    /// The next chunk of meetings, in order of school, date, time and student; else like [`Reader::days`].
+    pub async fn periods(&mut self) -> Result<Option<Vec<AttendancePeriod>>, StoreError> {
+        let Some((school, dates)) = self.chunks.front().cloned() else { return Ok(None) };
+        let mut rows = Vec::new();
+        if let Some(entry) = self.asked.directory.school(school) {
+            let mut tenant = self.store.snapshot(self.asked.directory.id).await?;
+            let range = self.range(school, &dates);
+            let days = reports::days(&mut tenant, &range).await?;
+            let done: HashSet<_> = days.iter().filter(|row| build::is_final(row)).map(|row| (row.date, row.student)).collect();
+            let recorded = reports::periods(&mut tenant, &range).await?;
+            let recorded: HashMap<MeetingKey, _> = recorded.iter().filter_map(|row| Some((meeting_key(row)?, row))).collect();
+            for date in dates {
+                let Some(plan) = plan::plan(&self.asked.directory, &self.members, entry, date) else { continue };
+                self.periods_on(&mut tenant, school, &plan, &done, &recorded, &mut rows).await?;
+            }
+        }
+        self.chunks.pop_front();
+        Ok(Some(rows))
+    }
+
+    /// The next chunk of memberships, in order of school, date and student; `None`: that was all.
+    pub fn membership(&mut self) -> Option<Vec<Membership>> {
+        let (school, dates) = self.chunks.pop_front()?;
+        let directory = &self.asked.directory;
+        let Some(entry) = directory.school(school) else { return Some(Vec::new()) };
+        let mut rows = Vec::new();
+        for plan in dates.into_iter().filter_map(|date| plan::plan(directory, &self.members, entry, date)) {
+            let closed = plan.closes <= self.asked.as_of;
+            rows.extend(plan.members.iter().filter(|member| self.wants(member.student)).map(|member| Membership {
+                district: directory.id,
+                school,
+                student: member.student,
+                grade: member.grade.clone(),
+                date: plan.date,
+                home: member.home,
+                closed,
+            }));
+        }
+        Some(rows)
+    }
+
+    async fn days_on(
+        &self,
+        tenant: &mut Tenant,
+        school: SchoolId,
+        plan: &DatePlan<'_>,
+        recorded: &HashMap<(NaiveDate, PersonId), &ConclusionRow>,
+        rows: &mut Vec<AttendanceDay>,
+    ) -> Result<(), StoreError> {
+        let closed = plan.closes <= self.asked.as_of;
+        let mut known = None;
+        for member in plan.members.iter().filter(|member| self.wants(member.student)) {
+            let row = recorded.get(&(plan.date, member.student));
+            let said = match row {
+                Some(row) if !closed || build::is_final(row) => build::recorded_day(row, plan.policy, closed),
+                _ if !closed => build::expected(scheduled_min(plan, member.student), self.asked.as_of),
+                _ => {
+                    let meetings = plan.meetings_of(member.student);
+                    self.known(tenant, school, plan, &mut known).await?.day(member.student, &meetings, plan.policy)
+                }
+            };
+            let Said { status, rule, value, scheduled_min, present_min, arrival, late_min, mark, basis, known } = said;
+            rows.push(AttendanceDay {
+                district: self.asked.directory.id,
+                school,
+                student: member.student,
+                grade: member.grade.clone(),
+                date: plan.date,
+                home: member.home,
+                closed,
+                status,
+                rule,
+                value,
+                scheduled_min,
+                present_min,
+                arrival,
+                late_min,
+                mark,
+                basis,
+                known,
+            });
+        }
+        Ok(())
+    }
+
+    async fn periods_on(
+        &self,
+        tenant: &mut Tenant,
+        school: SchoolId,
+        plan: &DatePlan<'_>,
+        done: &HashSet<(NaiveDate, PersonId)>,
+        recorded: &HashMap<MeetingKey, &ConclusionRow>,
+        rows: &mut Vec<AttendancePeriod>,
+    ) -> Result<(), StoreError> {
+        let closed = plan.closes <= self.asked.as_of;
+        let mut known = None;
+        let mut students: Vec<(&PersonId, &Vec<u32>)> = plan.places.iter().filter(|(student, _)| self.wants(**student)).collect();
+        students.sort_unstable();
+        for (student, places) in students {
+            for (index, place) in places.iter().enumerate() {
+                let meeting = plan.meetings[*place as usize];
+                if !self.is_wanted(&meeting) {
+                    continue;
+                }
+                let row = recorded.get(&(plan.date, *student, meeting.section, meeting.period));
+                let minutes = u32::try_from(meeting.span.length_ms() / 60_000).unwrap_or(0);
+                let said = match row {
+                    Some(row) if !closed || done.contains(&(plan.date, *student)) => build::recorded_meeting(row, closed),
+                    _ if !closed => build::expected(minutes, self.asked.as_of),
+                    _ => {
+                        let meetings = plan.meetings_of(*student);
+                        self.known(tenant, school, plan, &mut known).await?.meeting(*student, &meetings, index, plan.policy)
+                    }
+                };
+                rows.push(self.period(school, plan, *student, &meeting, closed, said));
+            }
+        }
+        Ok(())
+    }
+
+    fn period(
+        &self,
+        school: SchoolId,
+        plan: &DatePlan<'_>,
+        student: PersonId,
+        meeting: &Meeting,
+        closed: bool,
+        said: Said,
+    ) -> AttendancePeriod {
+        let Said { status, rule, value, scheduled_min, arrival, late_min, mark, basis, known, .. } = said;
+        AttendancePeriod {
+            district: self.asked.directory.id,
+            school,
+            section: meeting.section,
+            period: meeting.period,
+            student,
+            grade: self.asked.directory.person(student).and_then(|person| person.grade.as_deref().map(Arc::from)),
+            date: plan.date,
+            closed,
+            status,
+            rule,
+            value,
+            scheduled_min,
+            arrival,
+            late_min,
+            mark,
+            basis,
+            known,
+        }
+    }
+
+    /// The evidence of a date, read once and only when it is needed.
+    async fn known<'a>(
+        &self,
+        tenant: &mut Tenant,
+        school: SchoolId,
+        plan: &DatePlan<'_>,
+        known: &'a mut Option<Known>,
+    ) -> Result<&'a Known, StoreError> {
+        if known.is_none() {
+            let evidence = reports::evidence(tenant, &self.range(school, &[plan.date]), plan.span).await?;
+            *known = Some(Known::new(evidence, self.asked.as_of));
+        }
+        Ok(known.as_ref().expect("it was just put there"))
+    }
+
+    fn range(&self, school: SchoolId, dates: &[NaiveDate]) -> reports::Asked {
+        let (from, to) = (dates.first().copied().unwrap_or_default(), dates.last().copied().unwrap_or_default());
+        reports::Asked { district: self.asked.directory.id, school, from, to, as_of: self.asked.as_of }
+    }
+
+    fn wants(&self, student: PersonId) -> bool {
+        self.asked.students.as_ref().is_none_or(|students| students.contains(&student))
+    }
+
+    fn is_wanted(&self, meeting: &Meeting) -> bool {
+        meeting.instructional && self.asked.sections.as_ref().is_none_or(|sections| sections.contains(&meeting.section))
+    }
+}
+
+fn meeting_key(row: &ConclusionRow) -> Option<MeetingKey> {
+    let (section, period) = row.meeting?;
+    Some((row.date, row.student, section, period))
+}
+
+fn scheduled_min(plan: &DatePlan<'_>, student: PersonId) -> u32 {
+    let ms: i64 = plan.meetings_of(student).iter().filter(|meeting| meeting.instructional).map(|meeting| meeting.span.length_ms()).sum();
+    u32::try_from(ms / 60_000).unwrap_or(0)
+}
