@@ -47,6 +47,7 @@ pub struct Config {
     pub log: Log,
     pub ingest: Ingest,
     pub retention: Retention,
+    pub history: History,
     pub trace: Trace,
 }
 
@@ -88,6 +89,20 @@ pub struct Retention {
     pub telemetry_days: u32,
     pub activity_days: u32,
     pub device_status_days: u32,
+}
+
+/// The URL may name a user, so it is never printed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    pub url: Secret,
+    pub flush_interval_s: u64,
+    pub file_rows: u64,
+    pub delete_delay_s: u64,
+    pub scan_days: u32,
+    pub telemetry_days: u32,
+    pub activity_days: u32,
+    pub mark_days: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -153,6 +168,13 @@ impl Config {
         }
         if self.log.disk_budget_bytes < 4 * self.log.segment_bytes {
             bail!("log.disk_budget_bytes must hold at least four segments of log.segment_bytes");
+        }
+        const FILE_ROWS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
+        if !FILE_ROWS.contains(&self.history.file_rows) {
+            bail!("history.file_rows is {}, but must be {} to {}", self.history.file_rows, FILE_ROWS.start(), FILE_ROWS.end());
+        }
+        if self.history.flush_interval_s == 0 {
+            bail!("history.flush_interval_s must be at least 1");
         }
         if !self.tls.mqtt.is_empty() {
             self.tls.mqtt.parse::<SocketAddr>().with_context(|| format!("tls.mqtt: {:?} is not an address", self.tls.mqtt))?;
@@ -245,11 +267,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(Option<&str>, &[(&str, &str)], &str); 5] = [
+        let cases: [(Option<&str>, &[(&str, &str)], &str); 7] = [
             (Some("htp = 1"), &[], "unknown key \"htp\""),
             (Some("[log]\nsegments = 1"), &[], "unknown key \"log.segments\""),
             (None, &[("ROLLCALL_HTPP", "x")], "ROLLCALL_HTPP"),
             (None, &[("ROLLCALL_LOG_SEGMENT_BYTES", "1")], "log.segment_bytes is 1"),
+            (None, &[("ROLLCALL_HISTORY_FILE_ROWS", "2000000")], "history.file_rows is 2000000"),
+            (Some("[history]\nflush_interval_s = 0"), &[], "history.flush_interval_s"),
             (None, &[("ROLLCALL_VAULT_KEY", "abc")], "vault_key must be 64"),
         ];
         for (file, environment, expected) in cases {

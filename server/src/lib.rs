@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod folder_lock;
+mod history;
 mod import;
 mod limits;
 mod query_pool;

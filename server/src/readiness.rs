@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rollcall_analytics::attendance::EngineHandle;
+use rollcall_analytics::history::HistoryStatus;
 use rollcall_api::{Check, ReadyChecks};
 use rollcall_store::sink::SinkStatus;
 use rollcall_stream::Log;
@@ -17,11 +18,12 @@ struct Sources {
     engine: String,
     sink: OnceLock<watch::Receiver<SinkStatus>>,
     live: OnceLock<EngineHandle>,
+    history: OnceLock<watch::Receiver<HistoryStatus>>,
 }
 
 impl Readiness {
     pub fn new(log: Arc<EmbeddedLog>, engine: String) -> Self {
-        Self(Arc::new(Sources { log, engine, sink: OnceLock::new(), live: OnceLock::new() }))
+        Self(Arc::new(Sources { log, engine, sink: OnceLock::new(), live: OnceLock::new(), history: OnceLock::new() }))
     }
 
     pub fn watch_sink(&self, status: watch::Receiver<SinkStatus>) {
@@ -32,9 +34,13 @@ impl Readiness {
         let _ = self.0.live.set(live);
     }
 
+    pub fn watch_history(&self, status: watch::Receiver<HistoryStatus>) {
+        let _ = self.0.history.set(status);
+    }
+
     pub fn checks(&self) -> ReadyChecks {
         let sources = self.0.clone();
-        Arc::new(move || vec![sources.log(), sources.database(), sources.live()])
+        Arc::new(move || vec![sources.log(), sources.database(), sources.live(), sources.history()])
     }
 }
 
@@ -65,6 +71,22 @@ impl Sources {
             detail.push_str(&warning);
         }
         check("database", status.error.is_none(), detail)
+    }
+
+    /// Files that are left out do not make the server unready: every result that lacks them says so.
+    fn history(&self) -> Check {
+        let Some(status) = self.history.get() else { return check("history", false, "starting".into()) };
+        let status = status.borrow();
+        let mut detail = match &status.away {
+            Some(reason) => format!("away, the log holds the rows from offset {}: {reason}", status.next),
+            None if !status.opened => "opening".to_owned(),
+            None => format!("{} rows in {} files, up to offset {}", status.rows, status.files, status.next),
+        };
+        for warning in &status.warnings {
+            detail.push_str("; ");
+            detail.push_str(warning);
+        }
+        check("history", status.opened && status.away.is_none(), detail)
     }
 
     fn live(&self) -> Check {

@@ -80,6 +80,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     });
     let readiness = Readiness::new(log.clone(), store.engine().to_string());
     start_sink(&mut running, &log, &store, &registry, &readiness).await?;
+    readiness.watch_history(crate::history::start(&mut running, &config, &log, &registry).await?.status());
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
@@ -146,6 +147,7 @@ async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Ar
         segment_bytes_max: config.log.segment_bytes,
         budget_bytes: config.log.disk_budget_bytes,
         cache_bytes_max: usize::try_from(config.log.tail_bytes)?,
+        readers: ["sink", rollcall_analytics::history::READER].map(str::to_owned).to_vec(),
         ..LogConfig::default()
     };
     let (dir, registry) = (config.data_dir.join("log"), registry.clone());
@@ -272,6 +274,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     // Readers are served from the log until it is closed, so the sink gets its chance first.
     running.end_after("sink", SINK_DRAIN, || log.status().readers.iter().any(|(reader, at)| reader == "sink" && *at >= durable)).await;
     running.end("engagement").await;
+    running.end("history").await;
     running.end("live attendance").await;
     running.end("subscribers").await;
     running.end("http").await;

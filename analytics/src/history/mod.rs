@@ -88,6 +88,9 @@ pub const READER: &str = "history";
 /// Bytes of columns that one step reads from the log at most, beyond the last batch.
 pub const STEP_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Warnings that the status repeats; a metric counts all.
+const WARNINGS_SHOWN_MAX: usize = 20;
+
 /// When history writes, merges and forgets.
 #[derive(Clone, Debug)]
 pub struct HistoryConfig {
@@ -132,7 +135,7 @@ pub struct HistoryStatus {
     pub bytes: u64,
     /// Why the object store cannot be used; `None` while it works.
     pub away: Option<String>,
-    /// What a query over everything would be warned of.
+    /// What a query over everything would be warned of; the first twenty.
     pub warnings: Vec<String>,
 }
 
@@ -222,7 +225,7 @@ impl Core {
             now.files = state.files.len() as u64;
             now.rows = state.files.values().map(|file| file.rows).sum();
             now.bytes = state.files.values().map(|file| file.bytes).sum();
-            now.warnings = published.standing_warnings(state).iter().map(ToString::to_string).collect();
+            now.warnings = published.standing_warnings(state).iter().take(WARNINGS_SHOWN_MAX).map(ToString::to_string).collect();
         }
         let metrics = &self.metrics;
         let lag_rows = self.log.durable().borrow().0.saturating_sub(now.next.0);

@@ -40,7 +40,7 @@ pub trait HotRows: Send + Sync + std::fmt::Debug + 'static {
 }
 
 /// The table of one kind: files for offsets before the manifest's `next`, hot rows from there on, and the log for what is in
-/// neither. Each scan sees one state: every row that was durable and had reached the hot rows when it began, once.
+/// neither: not hot any more, or not yet. Each scan sees one state: every row that was durable when it began, once.
 #[derive(Debug)]
 pub struct HistoryTable {
     history: History,
@@ -54,18 +54,28 @@ impl HistoryTable {
         Self { history, hot, kind, schema: table_schema(kind) }
     }
 
-    fn log_rows(&self, snapshot: &Snapshot, to: Offset, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+    /// The rows of the log in a range of offsets, none before the snapshot's `next`; `None` for an empty range.
+    fn log_rows(
+        &self,
+        snapshot: &Snapshot,
+        (from, to): (Offset, Offset),
+        projection: Option<&Vec<usize>>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let from = from.max(snapshot.next);
+        if from >= to {
+            return Ok(None);
+        }
         let rows = LogRows {
             log: Arc::clone(&self.history.0.log),
             kind: self.kind,
             schema: Arc::clone(&self.schema),
-            from: snapshot.next,
+            from,
             to,
             erased: Arc::clone(&snapshot.erased),
             pin: Arc::clone(&snapshot.pin),
         };
         let scan = StreamingTableExec::try_new(Arc::clone(&self.schema), vec![Arc::new(rows)], projection, None, false, None)?;
-        Ok(Arc::new(scan))
+        Ok(Some(Arc::new(scan)))
     }
 
     fn hot_rows(
@@ -146,17 +156,16 @@ impl TableProvider for HistoryTable {
         let mut snapshot = self.history.snapshot(self.kind).await;
         // After the snapshot: what it does not have is hot by now, or in the log, which it keeps from being trimmed.
         let hot = self.hot.part(self.kind);
+        let (hot_first, hot_end, durable) = (hot.first, hot.end, *core.log.durable().borrow());
         let files = core.readable(session, &mut snapshot, filters).await?;
         let partitions = session.config().target_partitions();
         let mut parts = Vec::with_capacity(3);
         if !files.is_empty() {
             parts.push(cold::plan(session, &core.place, &self.schema, &files, projection, limit)?);
         }
-        let end = hot.first;
-        if snapshot.next < end {
-            parts.push(self.log_rows(&snapshot, end, projection)?);
-        }
+        parts.extend(self.log_rows(&snapshot, (snapshot.next, hot_first), projection)?);
         parts.extend(self.hot_rows(&snapshot, hot, projection, partitions)?);
+        parts.extend(self.log_rows(&snapshot, (hot_end, durable), projection)?);
         warn(session, self.kind, snapshot.warnings);
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?))),

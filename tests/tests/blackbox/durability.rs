@@ -37,7 +37,7 @@ async fn stored_with(instance: &Instance, device: &str, wanted: &BTreeSet<i64>) 
 }
 
 /// Publishes numbered events until the connection breaks or all are acknowledged; returns the acknowledged ones.
-async fn publish(
+pub(super) async fn publish(
     instance: &Instance,
     device: &Device,
     seqs: std::ops::Range<i64>,

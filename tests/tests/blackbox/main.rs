@@ -8,3 +8,4 @@ mod database;
 mod day;
 mod durability;
 mod faults;
+mod history;

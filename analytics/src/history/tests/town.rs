@@ -217,15 +217,9 @@ impl Town {
     /// What [`Town::totals`] must be.
     pub fn expected(&self, kind: Kind, of: Option<u8>) -> (i64, u64, u64, i64) {
         let shown = self.rows.iter().filter(|row| row.kind == kind && of.is_none_or(|number| row.district == number) && !row.erased);
-        let shown: Vec<&Row> = shown.filter(|row| row.offset < self.visible_end()).collect();
+        let shown: Vec<&Row> = shown.collect();
         let different: BTreeSet<u64> = shown.iter().map(|row| row.offset).collect();
         (shown.len() as i64, shown.iter().map(|row| row.seq).sum(), shown.iter().map(|row| row.offset).sum(), different.len() as i64)
-    }
-
-    /// Rows that have reached neither the hot rows nor the files are not shown yet.
-    fn visible_end(&self) -> u64 {
-        let next = self.history.state().map_or(0, |state| state.next.0);
-        self.hot.0.lock().1.max(next)
     }
 }
 
