@@ -9,14 +9,15 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, districts, marks, people, reports, schools, sections, session, students, tokens,
+    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, students,
+    tokens,
 };
 use crate::state::ApiState;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Rollcall", version = "1", description = "Live attendance: who is expected, who is here, and why the system says so."),
-    components(schemas(Problem))
+    components(schemas(Problem, engagement::EngagementEntry, engagement::EngagementMeta))
 )]
 struct Document;
 
@@ -33,6 +34,9 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(sections::get))
         .routes(routes!(sections::students))
         .routes(routes!(sections::attendance))
+        .routes(routes!(engagement::day))
+        .routes(routes!(engagement::settings, engagement::set_settings))
+        .routes(routes!(engagement::consents, engagement::record_consent))
         .routes(routes!(students::get))
         .routes(routes!(students::days))
         .routes(routes!(students::day))

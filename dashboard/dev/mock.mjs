@@ -105,6 +105,28 @@ update(board, { meta: { date, state: 'running', period: PERIOD, period_name: 'Pe
 update(building, { building: {}, feed: {} });
 for (const { id } of students) update(`student/${id}/day`, { day: { date, status: 'expected', rule: 'before_start', arrival: null, departure: null, inside_since: null, detail: blank() } });
 gate(true);
+engagement();
+
+/** A lesson that began half an hour ago: windows with much, little and no data, the last one still open. */
+function engagement() {
+  const window = 5 * 60_000;
+  const begun = Date.now() - 28 * 60_000;
+  const shapes = [[3.1, 12], [4.2, 24], [null, 0], [2.4, 8], [3.6, 25], [4.4, 26], [1.2, 25]];
+  const windows = {};
+  for (const [n, [active, withData]] of shapes.entries()) {
+    const slot = Math.floor(begun / window) * window + n * window;
+    if (slot > Date.now()) break;
+    const isOpen = slot + window > Date.now();
+    windows[new Date(slot).toISOString()] = {
+      starts: new Date(Math.max(slot, begun)).toISOString(), ends: new Date(slot + window).toISOString(), state: isOpen ? 'open' : 'settled', data: withData > 0, corrections: n === 1 ? 1 : 0,
+      definition: 1, present: 26, with_data: withData, events: withData * 9, late_events: 0, meaningful: withData * 5, active_ms: 0, allowed_ms: 0, coverage: withData / 26,
+      active_min: active, interaction_rate: active === null ? null : 4.1, resource_alignment: null, quiz_present: null, quiz_responders: null, quiz_participation: null, quiz_latency_ms: null,
+      wearers: null, worn_ratio: null, steps: null, movement_min: null,
+    };
+  }
+  const meta = { state: 'running', definition: 1, window_min: 5, date, period: PERIOD, period_name: 'Period 1', starts: new Date(begun).toISOString(), ends: new Date(begun + 50 * 60_000).toISOString(), students: 30, consented: 28, is_restricted: false };
+  update(`section/${sections[0].id}/engagement`, { windows, meta });
+}
 
 const roles = { teacher: uuid(7, 1), office: null, guardian: uuid(8, 1), analyst: null, it: null };
 const problem = (status, code, detail) => ({ status, body: { type: `about:blank#${code}`, title: code, status, code, detail } });

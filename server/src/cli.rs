@@ -111,6 +111,9 @@ pub struct Simulate {
     /// Telemetry events a second over all wearables
     #[arg(long, default_value_t = 20.0)]
     pub telemetry_per_s: f64,
+    /// Events of learning apps a second over all tablets
+    #[arg(long, default_value_t = 20.0)]
+    pub activity_per_s: f64,
     /// Stop after this many seconds instead of when everybody has arrived and left
     #[arg(long, value_name = "SECONDS")]
     pub run_for_s: Option<u64>,

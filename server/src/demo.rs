@@ -16,6 +16,7 @@ use rollcall_model::ids::PersonId;
 use rollcall_roster::synthetic::{self, DayShape, Plan};
 use rollcall_roster::{LoadOptions, Roster};
 use rollcall_store::admin::{self, NewAccount, NewDevice};
+use rollcall_store::engagement::{self, Consent, Purpose};
 use rollcall_store::password::Passwords;
 use rollcall_store::{Tenant, roster};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -31,6 +32,9 @@ const MARKER: &str = ".rollcall-demo";
 const DISTRICT: &str = "Demo District";
 const PASSWORD: &str = "rollcall-demo";
 const WEARABLES_PER_SCHOOL: usize = 3;
+const TABLETS_PER_SCHOOL: usize = 3;
+/// A student with a tablet does something about this often.
+const ACTIVITY_EVERY_S: f64 = 20.0;
 /// The period in which the demo begins started this long ago: arrivals are present for a minute, then tardy.
 const STARTED_MIN: i32 = 3;
 const CHILD_STOP: Duration = Duration::from_secs(20);
@@ -146,6 +150,10 @@ async fn equip(tenant: &mut Tenant, roster: &Roster) -> Result<Simulation> {
         let id = admin::find_school(tenant, &school.source_id).await?;
         let mut wanted = vec![(DeviceKind::Gate, "Main gate".to_owned()), (DeviceKind::Gate, "Bus gate".to_owned())];
         wanted.extend((1..=WEARABLES_PER_SCHOOL).map(|n| (DeviceKind::Wearable, format!("Band {n}"))));
+        wanted.extend((1..=TABLETS_PER_SCHOOL).map(|n| (DeviceKind::Tablet, format!("Tablet cart {n}"))));
+        // The school's word for learning apps; without one on file no engagement is computed.
+        let consent = Consent { school: id, student: None, purpose: Purpose::Activity, granted: true, starts: None, ends: None };
+        engagement::record_consent(tenant, &consent).await?;
         for (kind, name) in wanted {
             let device = NewDevice { school: id, kind, name, gateway: None, person: None, section: None };
             let (device, token) = admin::add_device(tenant, &device).await?;
@@ -223,11 +231,13 @@ fn start_simulator(config: &Config, demo: &Demo, plan: &Path) -> Result<Child> {
     let log = std::fs::File::create(config.data_dir.join("simulator.log"))?;
     // Everybody arrives within about four minutes, whatever the size of the district.
     let arrivals_per_s = f64::from(demo.schools * demo.students) / 240.0;
+    let activity_per_s = f64::from(demo.schools * demo.students) / ACTIVITY_EVERY_S;
     Command::new(std::env::current_exe()?)
         .arg("simulate")
         .arg("--plan")
         .arg(plan)
         .args(["--arrivals-per-s", &arrivals_per_s.to_string()])
+        .args(["--activity-per-s", &activity_per_s.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

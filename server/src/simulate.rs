@@ -1,9 +1,11 @@
 //! `rollcall simulate`: real MQTT and WebSocket clients that act out a school morning.
 //!
-//! The plan names the server, the devices with their tokens and the badges. Gates and rooms speak MQTT, wearables
+//! The plan names the server, the devices with their tokens and the badges. Gates and rooms speak MQTT, wearables and tablets
 //! one WebSocket each; every device is a connection of its own over TCP. Students arrive in a random order that the seed
 //! fixes; a few badges are read twice, one gate loses the network for a while and sends its queue when it returns.
 //! Sequence numbers start at the wall clock's milliseconds, so that a simulator that is started again goes on above them.
+
+mod tablets;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -23,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_util::sync::CancellationToken;
 
+use self::tablets::Arrived;
 use crate::cli::Simulate;
 
 /// Scans that wait in one simulated gate; a real one has megabytes for them.
@@ -98,7 +101,13 @@ pub async fn run(options: &Simulate, stop: CancellationToken) -> Result<u64> {
     for device in wearables {
         tasks.spawn(wearable(device.clone(), plan.http.clone(), telemetry_per_s, stop.clone()));
     }
-    let sent = morning(options, &plan, gates, &stop).await;
+    let arrived = Arrived::default();
+    let tablets: Vec<&PlannedDevice> = plan.devices.iter().filter(|device| device.kind == "tablet").collect();
+    let activity_per_s = options.activity_per_s / tablets.len().max(1) as f64;
+    for (device, seed) in tablets.into_iter().zip(options.seed..) {
+        tasks.spawn(tablets::tablet(device.clone(), plan.http.clone(), activity_per_s, seed, arrived.clone(), stop.clone()));
+    }
+    let sent = morning(options, &plan, gates, &arrived, &stop).await;
     stop.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended.context("a simulated device panicked")?;
@@ -107,7 +116,15 @@ pub async fn run(options: &Simulate, stop: CancellationToken) -> Result<u64> {
 }
 
 /// Lets the students arrive, then leave, and hands each scan to a gate of their school.
-async fn morning(options: &Simulate, plan: &Plan, gates: Vec<(String, mpsc::Sender<Scan>)>, stop: &CancellationToken) -> u64 {
+async fn morning(
+    options: &Simulate,
+    plan: &Plan,
+    gates: Vec<(String, mpsc::Sender<Scan>)>,
+    arrived: &Arrived,
+    stop: &CancellationToken,
+) -> u64 {
+    // Of its own, so that who has a tablet does not change who comes when.
+    let mut tablets = StdRng::seed_from_u64(options.seed.wrapping_add(1));
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut badges: Vec<&PlannedBadge> = plan.badges.iter().collect();
     badges.shuffle(&mut random);
@@ -128,6 +145,10 @@ async fn morning(options: &Simulate, plan: &Plan, gates: Vec<(String, mpsc::Send
             let of_school: Vec<_> = gates.iter().filter(|(school, _)| *school == badge.school).collect();
             let Some((_, gate)) = of_school.get(random.random_range(0..of_school.len().max(1))) else { continue };
             let scan = Scan { badge: badge.badge.clone(), ts_ms: now_ms(), direction };
+            match direction {
+                "in" => arrived.add(&badge.badge, &badge.school, &mut tablets),
+                _ => arrived.remove(&badge.badge),
+            }
             let times = if random.random_bool(READ_TWICE) { 2 } else { 1 };
             for _ in 0..times {
                 // A full queue means a gate that cannot send: a real one would drop its oldest, this one the newest.

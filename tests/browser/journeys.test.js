@@ -6,6 +6,7 @@ import { boxes, launch, open, signIn, SIZES, stayed, tileOf } from './browser.js
 import { fixture } from './fixture.js';
 import { scanned, scannedByMosquitto } from './gate.js';
 import { wire } from './proxy.js';
+import { worked } from './tablet.js';
 
 const { url, section, students, teacher, office, guardian, analyst, it, school } = fixture;
 const [child, byMosquitto, absentee, tapped, whileCut, refused, ...others] = students;
@@ -85,6 +86,29 @@ describe('journeys', { concurrency: 1 }, () => {
     assert.deepEqual(await boxes(phone), before);
     assert.ok((await phone.evaluate(() => globalThis.shift)) < 0.005, 'the layout shifted');
     await phone.context().close();
+  });
+
+  test('work on a tablet moves the strip, and late work corrects it, without a layout jump', async () => {
+    const strip = page.locator('[data-engagement=running]');
+    await strip.waitFor();
+    await strip.locator('[data-state=none]').first().waitFor();
+    await strip.getByText('No data').first().waitFor({ state: 'attached' });
+    const before = await boxes(page);
+    const [first, second] = others;
+    const starts = early + 5 * 60_000;
+    await worked(first, [starts + 1_000, starts + 61_000]);
+    const bar = strip.locator('[data-state=data]').first();
+    await bar.waitFor();
+    await bar.locator(`text=/data of 1 of \\d+/`).waitFor({ state: 'attached' });
+    const height = () => bar.locator('i').evaluate((mark) => mark.style.height);
+    const low = parseFloat(await height());
+    assert.ok(low > 0);
+    await worked(second, [starts + 1_000, starts + 61_000]);
+    await bar.locator(`text=/data of 2 of \\d+/`).waitFor({ state: 'attached' });
+    // The same minute once more, sent late: the active time grows.
+    await worked(first, [starts + 91_000], { kind: 'interacted', resource: 'reader' });
+    await page.waitForFunction((low) => parseFloat(document.querySelector('[data-engagement] [data-state=data] i').style.height) > low, low);
+    assert.deepEqual(await boxes(page), before);
   });
 
   test('a tap marks, the server confirms, undo takes it back', async () => {

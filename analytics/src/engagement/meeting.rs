@@ -142,7 +142,7 @@ pub struct Meeting {
     slots: BTreeMap<UtcMillis, Slot>,
     quizzes: Vec<QuizEvent>,
     /// Windows to be calculated, with the offset of the first event that has touched each since it was last saved.
-    pub(super) touched: BTreeMap<UtcMillis, Option<Offset>>,
+    pub touched: BTreeMap<UtcMillis, Option<Offset>>,
 }
 
 fn fold(id: &[u8; 16]) -> u64 {

@@ -6,6 +6,7 @@ pub mod badges;
 pub mod dead_letters;
 pub mod devices;
 pub mod districts;
+pub mod engagement;
 pub mod marks;
 pub mod people;
 pub mod reports;

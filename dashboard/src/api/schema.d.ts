@@ -376,6 +376,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/schools/{id}/consents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The consents of a school's students, oldest first. */
+        get: operations["list_consents"];
+        put?: never;
+        /** Put a consent or its refusal on file. It holds at once; windows of running and past meetings follow. */
+        post: operations["record_consent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/schools/{id}/sections": {
         parameters: {
             query?: never;
@@ -437,6 +455,41 @@ export interface paths {
         /** The section's board now: the data and version of its live topic. */
         get: operations["get_section_attendance"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sections/{id}/engagement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A section's engagement on a date, in windows of five minutes. Windows without a value have no data. */
+        get: operations["get_section_engagement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sections/{id}/engagement/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What counts as on task in a section, and whether it is physical education. */
+        get: operations["get_engagement_settings"];
+        /** Say what counts as on task in a section. The running meeting is calculated anew. */
+        put: operations["set_engagement_settings"];
         post?: never;
         delete?: never;
         options?: never;
@@ -818,6 +871,30 @@ export interface components {
             since?: string | null;
             status: components["schemas"]["StatusName"];
         };
+        /**
+         * @description A consent as it was put on file. Of one subject and purpose the newest whose dates cover the day holds; a student's
+         *     own stands above the school's. Without any nothing is computed.
+         */
+        ConsentInfo: {
+            /**
+             * Format: date
+             * @description First day no longer; null: for ever.
+             */
+            ends?: string | null;
+            /** @description False: refused or withdrawn. */
+            granted: boolean;
+            purpose: components["schemas"]["PurposeName"];
+            /**
+             * Format: date
+             * @description First day; null: since ever.
+             */
+            starts?: string | null;
+            /**
+             * Format: uuid
+             * @description Null: the school's, for all of its students; only for `activity`.
+             */
+            student?: string | null;
+        };
         /** @description A day in a list of days. */
         DayLine: components["schemas"]["Conclusion"] & {
             /** Format: date */
@@ -953,6 +1030,188 @@ export interface components {
             schools: {
                 [key: string]: components["schemas"]["SchoolCounts"];
             };
+        };
+        /** @description The meetings of a section on a date. */
+        EngagementDay: {
+            /** Format: date */
+            date: string;
+            meetings: components["schemas"]["EngagementMeeting"][];
+        };
+        /** @description One window of the topic `section/<id>/engagement`, by the instant at which it begins. */
+        EngagementEntry: components["schemas"]["EngagementValue"] & {
+            /**
+             * Format: int32
+             * @description How often what was settled has been corrected since.
+             */
+            corrections: number;
+            /** @description False: no data. */
+            data: boolean;
+            /** Format: int32 */
+            definition: number;
+            /** Format: date-time */
+            ends: string;
+            /** Format: date-time */
+            starts: string;
+            /** @description `open` until everything that is on its way has been waited for, then `settled`. */
+            state: string;
+        };
+        /** @description One meeting of a day with all of its windows. */
+        EngagementMeeting: {
+            /** Format: date-time */
+            ends: string;
+            /** Format: uuid */
+            period: string;
+            period_name: string;
+            /** Format: date-time */
+            starts: string;
+            windows: components["schemas"]["EngagementWindowInfo"][];
+        };
+        /** @description The meeting that the topic `section/<id>/engagement` shows. */
+        EngagementMeta: {
+            /**
+             * Format: int32
+             * @description How many of them have consent on file for events of learning apps.
+             */
+            consented?: number | null;
+            /** Format: date */
+            date?: string | null;
+            /** Format: int32 */
+            definition: number;
+            /** Format: date-time */
+            ends?: string | null;
+            /** @description The teacher has said which resources are allowed. */
+            is_restricted?: boolean | null;
+            parameters?: components["schemas"]["EngagementParameters"] | null;
+            /** Format: uuid */
+            period?: string | null;
+            period_name?: string | null;
+            /** Format: date-time */
+            starts?: string | null;
+            /** @description `before`, `running`, `over`, or `none`: the section does not meet today. */
+            state: string;
+            /**
+             * Format: int32
+             * @description Enrolled students.
+             */
+            students?: number | null;
+            /** Format: int64 */
+            window_min: number;
+        };
+        /** @description The policy's numbers that values were computed with. */
+        EngagementParameters: {
+            /** Format: int64 */
+            coverage_min_pct: number;
+            /**
+             * Format: int64
+             * @description How long after its end a window waits before it settles.
+             */
+            settle_ms: number;
+            /**
+             * Format: int64
+             * @description The longest step between two events of a student that counts as activity.
+             */
+            theta_ms: number;
+        };
+        /** @description What a section's teacher has said. */
+        EngagementSettings: {
+            /** @description Physical education: readings of wearables may be used with a student's consent for that. */
+            physical: boolean;
+            /**
+             * @description Resources that count as on task: names, or beginnings of names before a final `*`. Empty: nobody has said, and
+             *     resource alignment is null.
+             */
+            resources: string[];
+        };
+        /** @description The values of a window. Without data (`with_data` is 0) every metric is null: that is no data, not a low value. */
+        EngagementValue: {
+            /**
+             * Format: double
+             * @description Active minutes of a student, the mean over those with data.
+             */
+            active_min?: number | null;
+            /** Format: int64 */
+            active_ms: number;
+            /** Format: int64 */
+            allowed_ms: number;
+            /**
+             * Format: double
+             * @description `with_data` / `present`; null when nobody is present.
+             */
+            coverage?: number | null;
+            /** Format: int64 */
+            events: number;
+            /**
+             * Format: double
+             * @description Meaningful events per active minute.
+             */
+            interaction_rate?: number | null;
+            /**
+             * Format: int64
+             * @description Events that were received after the window had settled.
+             */
+            late_events: number;
+            /** Format: int64 */
+            meaningful: number;
+            /** Format: int32 */
+            movement_min?: number | null;
+            /**
+             * Format: int32
+             * @description Enrolled students who were present.
+             */
+            present: number;
+            /**
+             * Format: int64
+             * @description Median time from the opening of a quiz to a student's first answer.
+             */
+            quiz_latency_ms?: number | null;
+            /** Format: double */
+            quiz_participation?: number | null;
+            /** Format: int32 */
+            quiz_present?: number | null;
+            /** Format: int32 */
+            quiz_responders?: number | null;
+            /**
+             * Format: double
+             * @description Share of active time in allowed resources; null below the coverage of the policy and when none are set.
+             */
+            resource_alignment?: number | null;
+            /** Format: double */
+            steps?: number | null;
+            /**
+             * Format: int32
+             * @description Present students with readings of a wearable and consent to it.
+             */
+            wearers?: number | null;
+            /**
+             * Format: int32
+             * @description How many of them there is data of.
+             */
+            with_data: number;
+            /** Format: double */
+            worn_ratio?: number | null;
+        };
+        /** @description A window of a day. */
+        EngagementWindowInfo: {
+            /**
+             * Format: int32
+             * @description Version of the definition of the metrics.
+             */
+            definition: number;
+            /** Format: date-time */
+            ends: string;
+            parameters?: components["schemas"]["EngagementParameters"] | null;
+            /** Format: date-time */
+            recorded?: string | null;
+            /**
+             * Format: int32
+             * @description 1 as it settled, more after corrections; 0 without data.
+             */
+            revision: number;
+            /** @description True: it is over and settled, unless something comes late. */
+            settled: boolean;
+            /** Format: date-time */
+            starts: string;
+            value?: components["schemas"]["EngagementValue"] | null;
         };
         /** @description One scan that decided. */
         Evidence: {
@@ -1265,6 +1524,31 @@ export interface components {
             next?: string | null;
         };
         /** @description One page of a list. */
+        Page_ConsentInfo: {
+            items: {
+                /**
+                 * Format: date
+                 * @description First day no longer; null: for ever.
+                 */
+                ends?: string | null;
+                /** @description False: refused or withdrawn. */
+                granted: boolean;
+                purpose: components["schemas"]["PurposeName"];
+                /**
+                 * Format: date
+                 * @description First day; null: since ever.
+                 */
+                starts?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Null: the school's, for all of its students; only for `activity`.
+                 */
+                student?: string | null;
+            }[];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
         Page_DayLine: {
             items: (components["schemas"]["Conclusion"] & {
                 /** Format: date */
@@ -1468,6 +1752,8 @@ export interface components {
             /** @description A URI reference that names the kind of problem; always `about:blank#<code>`. */
             type: string;
         };
+        /** @enum {string} */
+        PurposeName: "activity" | "wearable" | "wearable_pe";
         /** @description A new device. The token is shown once. */
         RegisteredDevice: {
             /** Format: uuid */
@@ -2758,6 +3044,92 @@ export interface operations {
             };
         };
     };
+    list_consents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ConsentInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    record_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentInfo"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_school_sections: {
         parameters: {
             query?: {
@@ -2906,6 +3278,134 @@ export interface operations {
             };
             /** @description `board_not_ready` */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_section_engagement: {
+        parameters: {
+            query?: {
+                /** @description The school's local date; today unless given. */
+                date?: string;
+                /** @description As it was recorded at this instant. */
+                at?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngagementDay"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_engagement_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngagementSettings"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_engagement_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EngagementSettings"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngagementSettings"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

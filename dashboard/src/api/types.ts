@@ -30,6 +30,11 @@ export type Mark = Schemas['MarkInfo'];
 /** Which lesson a board shows; empty until the first snapshot. */
 export type Meeting = Partial<Omit<Schemas['BoardMeeting'], 'state'>> & { state?: 'before' | 'running' | 'over' | 'none' };
 
+/** One window of a section's engagement. */
+export type EngagementWindow = Schemas['EngagementEntry'];
+/** Which lesson a strip shows; empty until the first snapshot. */
+export type EngagementMeta = Partial<Schemas['EngagementMeta']>;
+
 export interface SectionLine {
   title: string;
   room?: string | null;

@@ -111,6 +111,24 @@ export const en = {
     others: (count: number) => `${plural(count, 'status', 'statuses')} changed.`,
   },
 
+  engagement: {
+    title: 'Activity in learning apps',
+    windows: 'Windows of five minutes',
+    noData: 'No data',
+    notYet: 'The lesson has not begun',
+    off: 'Not in use: no consent is on file',
+    unavailable: 'Not available',
+    when: (from: string, to: string) => `${from} – ${to}`,
+    ahead: (time: string) => `${time}: to come`,
+    active: (minutes: number | null | undefined, of: number) => `Active ${(minutes ?? 0).toFixed(1)} of ${Number.isInteger(of) ? of : of.toFixed(1)} min`,
+    coverage: (withData: number, present: number) => `data of ${withData} of ${present}`,
+    rate: (rate: number | undefined) => `${(rate ?? 0).toFixed(1)} actions a minute`,
+    aligned: (share: number | undefined) => `${Math.round((share ?? 0) * 100)} % in allowed resources`,
+    quiz: (responders: number, asked: number) => `quiz answered by ${responders} of ${asked}`,
+    movement: (minutes: number, wearers: number | undefined) => `${minutes} minutes of movement of ${wearers ?? 0}`,
+    corrected: 'corrected',
+  },
+
   detail: {
     title: 'Why this status',
     evidence: 'Evidence',

@@ -16,6 +16,7 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
         district.account(instance, &format!("{role}@browser.example"), role, None)?;
     }
     let session = District::sign_in(instance, office).await?;
+    let tablet = District::device(instance, &district.name, &district.school, "tablet", "Tablet 1")?;
     let sections = session.get("/sections").await?;
     let badges = district.student_by_id();
     for section in sections["items"].as_array().context("no sections")? {
@@ -37,11 +38,16 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
         let first = badges.get(students[0]["id"].as_str().unwrap_or_default()).context("the first student has no badge")?;
         let guardian = format!("{}-1", first.source_id.replacen("stu-", "grd-", 1));
         district.account(instance, "guardian@browser.example", "guardian", Some(&guardian))?;
+        // The school answers for learning apps; without that no engagement is computed.
+        let school = section["school"].as_str().unwrap_or_default();
+        let consent = json!({"student": null, "purpose": "activity", "granted": true});
+        session.post(&format!("/schools/{school}/consents"), &consent).await?;
         let account = |role: &str| json!({"email": format!("{role}@browser.example"), "password": PASSWORD});
         return Ok(json!({
             "url": instance.http,
             "mqtt": {"host": "127.0.0.1", "port": instance.mqtt_port()?},
             "gate": {"id": district.gate.id, "token": district.gate.token},
+            "tablet": {"id": tablet.id, "token": tablet.token},
             "teacher": account("teacher"), "office": account("office"), "guardian": account("guardian"),
             "it": account("it"), "analyst": account("analyst"),
             "school": {"id": section["school"]},

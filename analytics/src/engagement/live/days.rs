@@ -112,6 +112,7 @@ impl Live {
                 Some(held) if held.meeting.plan == *meeting => (Some(held), None),
                 other => (None, other),
             };
+            let is_replaced = replaced.is_some();
             let is_ahead = day.followed_since.plus_ms(CLOCK_SKEW_MAX_MS) < meeting.reach().starts;
             let fresh = || Held::new(meeting.clone(), if is_ahead && !was_used { Load::Whole } else { Load::Needed });
             let mut held = kept.unwrap_or_else(fresh);
@@ -121,12 +122,17 @@ impl Live {
                 held.windows.insert(slot, known);
                 held.meeting.touch(slot, None);
             }
-            if was_used {
+            // What has begun is calculated anew from what is stored: a consent or a list that comes now holds for the day.
+            let has_begun = is_replaced && meeting.reach().starts <= self.now;
+            if was_used || has_begun {
                 self.busy.insert((key, place));
-                if held.load == Load::Needed {
-                    held.load = Load::Loading;
-                    self.loads.push((key, place));
-                }
+            }
+            if held.load == Load::Needed && (was_used || has_begun) {
+                held.load = Load::Loading;
+            }
+            if held.load == Load::Loading {
+                // One that was on its way may come to another place now.
+                self.loads.push((key, place));
             }
             day.meetings.push(held);
         }
