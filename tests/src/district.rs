@@ -60,6 +60,32 @@ impl District {
         Ok(Device { id: text("id")?, token: text("token")? })
     }
 
+    /// Registers many devices at once.
+    pub fn devices(instance: &Instance, district: &str, school: &str, kind: &str, count: usize) -> Result<Vec<Device>> {
+        let count = count.to_string();
+        let args = [
+            "device",
+            "add",
+            "--district",
+            district,
+            "--school",
+            school,
+            "--kind",
+            kind,
+            "--name",
+            "One of many",
+            "--count",
+            &count,
+            "--json",
+        ];
+        let printed = instance.command(&args, "")?;
+        let text = |added: &Value, key: &str| added[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {added}"));
+        serde_json::Deserializer::from_str(&printed)
+            .into_iter::<Value>()
+            .map(|added| added.map_err(Into::into).and_then(|added| Ok(Device { id: text(&added, "id")?, token: text(&added, "token")? })))
+            .collect()
+    }
+
     /// Adds an account with [`PASSWORD`]. `person` is an id or sourcedId.
     pub fn account(&self, instance: &Instance, email: &str, role: &str, person: Option<&str>) -> Result<()> {
         let mut args = vec!["account", "add", "--district", &self.name, "--email", email, "--role", role, "--json"];

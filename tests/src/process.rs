@@ -12,6 +12,18 @@ pub fn rss_bytes(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Lets this process hold as many connections as the system allows.
+pub fn raise_descriptors() -> Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a valid rlimit that outlives the calls.
+    unsafe {
+        anyhow::ensure!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0, "getrlimit");
+        limit.rlim_cur = limit.rlim_max;
+        anyhow::ensure!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0, "setrlimit");
+    }
+    Ok(limit.rlim_max)
+}
+
 /// Open files and sockets.
 pub fn descriptors(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())

@@ -6,6 +6,8 @@ use rand::rngs::StdRng;
 
 /// The seed of the test command, so that it does the same every day.
 const SEED: u64 = 1;
+/// How long a whole long form takes, about, on two processors that have other things to do.
+const LONG_MINUTES: u64 = 20;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Torture {
@@ -28,7 +30,12 @@ impl Torture {
         StdRng::seed_from_u64(self.seed)
     }
 
-    /// One number for each form.
+    /// How often something is done: the long form's number is that of twenty minutes.
+    pub fn scaled(&self, short: u64, long: u64) -> u64 {
+        self.minutes.map_or(short, |minutes| (long * minutes / LONG_MINUTES).clamp(short, long))
+    }
+
+    /// One value for each form.
     pub fn either<T>(&self, short: T, long: T) -> T {
         if self.minutes.is_some() { long } else { short }
     }

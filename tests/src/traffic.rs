@@ -2,7 +2,7 @@
 //! after a lost connection sends again what was not acknowledged, as real ones do.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ struct Sender {
     /// Pause between two new events.
     pause: Duration,
     ledger: Arc<Mutex<Ledger>>,
+    /// How far the device's clock is ahead of this machine's, in milliseconds.
+    ahead_ms: Arc<AtomicI64>,
     /// No new events any more.
     drain: Arc<AtomicBool>,
     random: StdRng,
@@ -46,6 +48,7 @@ struct Sender {
 pub struct Sending {
     pub device: Device,
     ledger: Arc<Mutex<Ledger>>,
+    ahead_ms: Arc<AtomicI64>,
     drain: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -54,7 +57,7 @@ impl Sending {
     /// Starts a device that makes about `per_s` events a second against a server that may come and go.
     pub fn start(address: &str, device: &Device, source: Source, per_s: u32, seed: u64) -> Self {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let drain = Arc::new(AtomicBool::new(false));
+        let (drain, ahead_ms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
         let inside = if let Source::Scans(students) = &source { vec![false; students.len()] } else { Vec::new() };
         let sender = Sender {
             address: address.to_owned(),
@@ -62,12 +65,13 @@ impl Sending {
             source,
             pause: Duration::from_secs(1) / per_s.max(1),
             ledger: ledger.clone(),
+            ahead_ms: ahead_ms.clone(),
             drain: drain.clone(),
             random: StdRng::seed_from_u64(seed),
             next_seq: 1,
             inside,
         };
-        Self { device: device.clone(), ledger, drain, task: tokio::spawn(sender.run()) }
+        Self { device: device.clone(), ledger, ahead_ms, drain, task: tokio::spawn(sender.run()) }
     }
 
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -76,6 +80,11 @@ impl Sending {
 
     pub fn acknowledged(&self) -> usize {
         self.ledger().acknowledged.len()
+    }
+
+    /// Sets the device's clock: so far ahead of this machine's.
+    pub fn set_clock(&self, ahead: Duration) {
+        self.ahead_ms.store(i64::try_from(ahead.as_millis()).unwrap_or(0), Ordering::Release);
     }
 
     /// Waits until `more` events beyond those of now are acknowledged.
@@ -172,7 +181,7 @@ impl Sender {
                 Word::Scan { badge: students[who].badge.clone(), person: students[who].id.clone(), direction }
             }
         };
-        let event = Event { seq, ts_ms: now_ms(), word };
+        let event = Event { seq, ts_ms: now_ms() + self.ahead_ms.load(Ordering::Acquire), word };
         self.ledger().sent.insert(seq, event.clone());
         event
     }

@@ -5,6 +5,7 @@ mod rules;
 mod setup;
 mod shell;
 mod suite;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,10 @@ enum Command {
     Rules,
     /// Write dashboard/openapi.json from the code
     Openapi,
+    /// Break it on purpose, with ever new seeds, until the time is over
+    Torture(torture::Torture),
+    /// Run a fuzz target: mqtt, event_json, arrow_ipc, log_frames or oneroster_csv
+    Fuzz(torture::Fuzz),
     /// Measure: starts fresh servers, runs bounded loads, prints a table and writes JSON
     Bench {
         /// Scenario; none: all
@@ -70,6 +75,8 @@ fn run(command: Command) -> Result<ExitCode> {
             shell::cargo(["test", "--workspace", "--lib", "openapi"]).env("ROLLCALL_REWRITE", "1").run()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Torture(torture) => torture.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench { args } => {
             setup::for_bench()?;
             shell::cargo(["build", "--release", "--workspace", "--bins"]).run()?;

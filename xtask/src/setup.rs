@@ -19,8 +19,7 @@ struct Need {
 
 const POSTGRES: Need =
     Need { what: "PostgreSQL 15 or newer (initdb, postgres)", there: postgres_there, apt: &["postgresql"], brew: &["postgresql@17"] };
-const NODE: Need =
-    Need { what: "Node.js with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
+const NODE: Need = Need { what: "Node.js with npm", there: || has("node") && has("npm"), apt: &["nodejs", "npm"], brew: &["node"] };
 const MOSQUITTO: Need = Need {
     what: "mosquitto_pub, a foreign MQTT client",
     there: || has("mosquitto_pub"),
@@ -39,6 +38,13 @@ const NATS_SERVER: Need = Need {
     apt: &["nats-server"],
     brew: &["nats-server"],
 };
+/// Only the system that the clock of a running server can be set on.
+const FAKETIME: Need = Need {
+    what: "libfaketime, which sets the clock of one process",
+    there: || !cfg!(target_os = "linux") || faketime_there(),
+    apt: &["libfaketime"],
+    brew: &["libfaketime"],
+};
 const CHROMIUM: Need =
     Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
 
@@ -52,6 +58,11 @@ fn postgres_there() -> bool {
 /// Debian puts servers where a user's PATH does not look.
 fn server_there(name: &str) -> bool {
     has(name) || ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"].iter().any(|dir| Path::new(dir).join(name).is_file())
+}
+
+fn faketime_there() -> bool {
+    let there = |entry: fs::DirEntry| entry.path().join("faketime/libfaketime.so.1").exists();
+    fs::read_dir("/usr/lib").is_ok_and(|entries| entries.flatten().any(there))
 }
 
 fn chromium_there() -> bool {
@@ -74,7 +85,7 @@ pub fn for_bench() -> Result<()> {
 
 /// What `cargo xtask test` needs.
 pub fn for_tests(browser: bool) -> Result<()> {
-    install(&[POSTGRES, NODE, MOSQUITTO])?;
+    install(&[POSTGRES, NODE, MOSQUITTO, FAKETIME])?;
     node::recent()?;
     npm_install("dashboard")?;
     npm_install("tests/timescale")?;

@@ -181,7 +181,7 @@ async fn damage_is_cut_off_or_refused() -> Result<()> {
     fs::remove_file(at(&copy, 0))?;
     filled.refused_by_database(&copy, "has been trimmed")?;
 
-    for round in 0..torture.either(1, 10) {
+    for round in 0..torture.scaled(1, 10) {
         // A torn write: garbage of random length behind what is durable.
         let copy = filled.copy(&format!("torn {round}"))?;
         let garbage: Vec<u8> = (0..random.random_range(1..20_000)).map(|_| random.random()).collect();

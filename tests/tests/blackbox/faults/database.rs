@@ -49,7 +49,7 @@ async fn intake_goes_on_whatever_the_database_does() -> Result<()> {
     let gate = start(&district.gate, Source::Scans(district.students.clone()), 50, 2);
     // How long each trouble lasts, in milliseconds.
     let (least, most) = torture.either((300, 800), (1_000, 20_000));
-    for _ in 0..torture.either(1, 3) {
+    for _ in 0..torture.scaled(1, 3) {
         let mut while_it_lasts = async |what: &str, ready: Option<bool>| -> Result<()> {
             bands.progress(50, DRAIN).await.with_context(|| format!("intake while the database was {what}"))?;
             gate.progress(5, DRAIN).await.with_context(|| format!("scans while the database was {what}"))?;
@@ -75,7 +75,7 @@ async fn intake_goes_on_whatever_the_database_does() -> Result<()> {
         while_it_lasts("standing still", None).await?;
         proxy.set(Mode::Pass);
 
-        for _ in 0..torture.either(3, 20) {
+        for _ in 0..torture.scaled(3, 20) {
             proxy.cut();
             while_it_lasts("cut off", None).await?;
         }
@@ -109,7 +109,7 @@ async fn a_private_database_that_is_killed_comes_back() -> Result<()> {
     let district = district::synthetic(&instance, dir.path(), "Private", 10)?;
     let band = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
     let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 1_000, torture.seed);
-    for _ in 0..torture.either(2, 10) {
+    for _ in 0..torture.scaled(2, 10) {
         sending.progress(200, DRAIN).await?;
         let pid_file = std::fs::read_to_string(dir.path().join("postgres/data/postmaster.pid"))?;
         let pid: i32 = pid_file.lines().next().context("no pid")?.trim().parse()?;

@@ -57,7 +57,7 @@ async fn a_failed_fsync_ends_the_process_and_nothing_false_was_acknowledged() ->
     let district = district::synthetic(&instance, place.dir.path(), "Fsync", 10)?;
     let band = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
     let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 2_000, torture.seed);
-    for round in 0..torture.either(2, 20) {
+    for round in 0..torture.scaled(2, 20) {
         sending.progress(100, DRAIN).await?;
         let call = if round % 2 == 0 { Call::Sync } else { Call::Write };
         faults.set(vec![rule(call, libc::EIO, random.random_range(0..20))]);
@@ -91,7 +91,7 @@ async fn a_full_disk_stops_the_acknowledgements_and_nothing_else() -> Result<()>
     let district = district::synthetic(&instance, place.dir.path(), "Full", 10)?;
     let band = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
     let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 5_000, torture.seed);
-    for _ in 0..torture.either(3, 30) {
+    for _ in 0..torture.scaled(3, 30) {
         sending.progress(500, DRAIN).await?;
         faults.set(vec![rule(Call::Write, libc::ENOSPC, random.random_range(0..30))]);
         let log = until_ready(&instance, "log", false).await?;
@@ -170,7 +170,7 @@ async fn a_full_file_system_recovers_when_there_is_room_again() -> Result<()> {
     let district = district::synthetic(&instance, place.dir.path(), "Tmpfs", 10)?;
     let band = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
     let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 20_000, torture.seed);
-    for round in 0..torture.either(2, 10) {
+    for round in 0..torture.scaled(2, 10) {
         sending.progress(500, DRAIN).await?;
         // Somebody else fills the disk to the last page.
         let hog = place.data.join("hog");

@@ -24,8 +24,7 @@ const STUDENTS: u32 = 24;
 async fn kill_at_random_instants() -> Result<()> {
     let torture = Torture::begin("kill -9 under load");
     let mut random = torture.random();
-    // Ten kills for each minute that all scenarios have together: 200 in twenty minutes.
-    let kills = torture.minutes.map_or(6, |minutes| (10 * minutes).clamp(10, 200));
+    let kills = torture.scaled(6, 200);
     let dir = tempfile::tempdir()?;
     // Small segments in half of the runs: rotation and trimming are then killed too.
     let segment_bytes = if random.random() { 1 << 20 } else { 256 << 20 };
@@ -74,7 +73,7 @@ async fn a_device_that_forgets_loses_only_what_was_not_acknowledged() -> Result<
     let mut instance = Instance::start(dir.path())?;
     let district = district::synthetic(&instance, dir.path(), "Forgets", 10)?;
     let mut books = Vec::new();
-    for round in 0..torture.either(2, 10) {
+    for round in 0..torture.scaled(2, 10) {
         let band = District::device(&instance, &district.name, &district.school, "wearable", &format!("Band {round}"))?;
         let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 3_000, torture.seed + round);
         sending.progress(200, DRAIN).await?;

@@ -2,6 +2,9 @@
 //! the log, the database and the boards against it. Here is the short form, with one seed and some seconds each;
 //! `cargo xtask torture --minutes N` runs the long form with ever new seeds.
 
+mod clients;
+#[cfg(target_os = "linux")]
+mod clock;
 mod corpora;
 mod damage;
 mod database;
