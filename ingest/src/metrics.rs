@@ -83,10 +83,12 @@ impl Metrics {
     /// `is_new` tells for each event of the intake whether it entered the log.
     pub(crate) fn admitted(&self, intake: &Finished, admitted: &Admitted, is_new: impl Fn(usize) -> bool) {
         let mut entered = [0u64; 4];
-        for (_, event) in intake.events.iter().enumerate().filter(|(i, _)| is_new(*i)) {
-            if let Some(at) = self.events.iter().position(|(kind, _)| *kind == event.kind) {
-                entered[at] += 1;
-            }
+        let place = |kind: Kind| self.events.iter().position(|(known, _)| *known == kind);
+        if let ([batch], 0, []) = (intake.batches.as_slice(), admitted.duplicates, admitted.uncertain.as_slice()) {
+            // The usual read of a connection: one kind, all new.
+            place(batch.kind).into_iter().for_each(|at| entered[at] = intake.events.len() as u64);
+        } else {
+            self.count(intake, is_new, &mut entered);
         }
         for ((_, counter), count) in self.events.iter().zip(entered).filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
@@ -98,5 +100,13 @@ impl Metrics {
             self.dead_letters.inc_by(admitted.buried as u64);
         }
         admitted.uncertain.iter().for_each(|refusal| self.refused(refusal.code));
+    }
+
+    fn count(&self, intake: &Finished, is_new: impl Fn(usize) -> bool, entered: &mut [u64; 4]) {
+        for (_, event) in intake.events.iter().enumerate().filter(|(i, _)| is_new(*i)) {
+            if let Some(at) = self.events.iter().position(|(kind, _)| *kind == event.kind) {
+                entered[at] += 1;
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rollcall_model::ids::Offset;
 use rollcall_model::limits::{PAYLOAD_BYTES_MAX, WS_UNACKNOWLEDGED_MAX};
+use rollcall_model::time::UtcMillis;
 use rollcall_stream::AppendError;
 use rollcall_websocket::WebSocket;
 use serde_json::json;
@@ -23,6 +24,9 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use crate::decode::{Finished, Format, Framing, Intake, Refusal, Source};
 use crate::directory::DeviceIdentity;
 use crate::gateway::{Gateway, RETRY};
+
+/// What one event takes in a frame, about; only to make room for those that were read.
+const EVENT_BYTES_USUAL: usize = 112;
 
 /// Frames admitted under one lock.
 const FRAMES_PER_BATCH_MAX: usize = 256;
@@ -169,16 +173,19 @@ impl Feed {
         }
         while self.stalled.is_none() && !self.ahead.is_empty() {
             self.check()?;
-            let mut intake = Intake::default();
-            let mut frames = Vec::new();
+            // Clock and counter once for the frames that came together.
+            let now = self.gateway.admission.now();
+            let mut intake = Intake::expecting((self.ahead_bytes / EVENT_BYTES_USUAL).max(1));
+            let mut frames = Vec::with_capacity(self.ahead.len().min(FRAMES_PER_BATCH_MAX));
             while frames.len() < FRAMES_PER_BATCH_MAX {
                 let Some(message) = self.ahead.pop_front() else { break };
                 self.ahead_bytes -= message.len();
                 frames.push(match &message {
-                    Message::Text(text) => self.decode(text.as_bytes(), Format::Json(Framing::Document), &mut intake),
-                    other => self.decode(&other.clone().into_data(), Format::ArrowStream, &mut intake),
+                    Message::Text(text) => self.decode(text.as_bytes(), Format::Json(Framing::Document), now, &mut intake),
+                    other => self.decode(&other.clone().into_data(), Format::ArrowStream, now, &mut intake),
                 });
             }
+            self.gateway.websocket_payloads.inc_by(frames.len() as u64);
             self.submit(Batch { finished: intake.finish(), frames, since: self.heard })?;
         }
         Ok(())
@@ -204,11 +211,10 @@ impl Feed {
         Ok(())
     }
 
-    fn decode(&mut self, payload: &[u8], format: Format, intake: &mut Intake) -> (u64, Option<Refusal>) {
+    fn decode(&mut self, payload: &[u8], format: Format, now: UtcMillis, intake: &mut Intake) -> (u64, Option<Refusal>) {
         self.frames += 1;
-        self.gateway.metrics.publishes.with_label_values(&["ingest_websocket"]).inc();
         let source = Source { topic: "websocket", kind: None, format };
-        let outcome = self.gateway.decoder.decode(&self.who, self.gateway.admission.now(), source, payload, intake);
+        let outcome = self.gateway.decoder.decode(&self.who, now, source, payload, intake);
         self.gateway.metrics.decoded(&outcome);
         let (refused, all) = (outcome.refusals.len(), outcome.refusals.len() + outcome.accepted);
         let mut refusal = outcome.refusals.into_iter().next();
@@ -221,19 +227,21 @@ impl Feed {
     /// Sends the answers of everything that is durable.
     async fn answer(&mut self) -> Result<(), Closed> {
         let durable = *self.durable.borrow_and_update();
-        let mut any = false;
+        let mut observed = None;
         let sending = async {
             while let Some(frame) = self.waiting.front().filter(|frame| frame.offset <= durable) {
                 let answer = match &frame.refusal {
                     None => format!("{{\"ack\":{}}}", frame.number),
                     Some(r) => json!({ "reject": frame.number, "code": r.code.as_str(), "message": r.message }).to_string(),
                 };
-                self.gateway.metrics.ack_seconds.observe(frame.since.elapsed().as_secs_f64());
+                // Frames that came together became durable together.
+                if observed.replace(frame.since) != Some(frame.since) {
+                    self.gateway.metrics.ack_seconds.observe(frame.since.elapsed().as_secs_f64());
+                }
                 self.waiting.pop_front();
                 self.socket.feed(Message::text(answer)).await?;
-                any = true;
             }
-            if any { self.socket.flush().await } else { Ok(()) }
+            if observed.is_some() { self.socket.flush().await } else { Ok(()) }
         };
         // A peer that reads none of its answers is ended; its frames are unacknowledged and come again.
         match tokio::time::timeout(WRITE_TIMEOUT, sending).await {

@@ -341,15 +341,21 @@ fn replay(state: &mut State, batch: &EventBatch) {
     let seq = batch.rows.column(schema::SEQ).as_primitive::<UInt64Type>();
     let ts = batch.rows.column(schema::TS).as_primitive::<Int64Type>();
     let own_word = (batch.kind == Kind::Status).then(|| batch.rows.column(schema::COMMON + 4).as_boolean());
-    for row in 0..batch.len() {
+    let mut row = 0;
+    while row < batch.len() {
         let device = DeviceId::from_bytes(id(schema::DEVICE, row));
-        match own_word.filter(|column| column.is_valid(row)) {
-            Some(column) => {
-                let district = DistrictId::from_bytes(id(schema::DISTRICT, row));
-                let school = SchoolId::from_bytes(id(schema::SCHOOL, row));
-                state.presence(device, district, school, column.value(row));
-            }
-            None => drop(state.seen.entry(device).or_default().insert(seq.value(row), ts.value(row))),
+        if let Some(column) = own_word.filter(|column| column.is_valid(row)) {
+            let district = DistrictId::from_bytes(id(schema::DISTRICT, row));
+            let school = SchoolId::from_bytes(id(schema::SCHOOL, row));
+            state.presence(device, district, school, column.value(row));
+            row += 1;
+            continue;
+        }
+        // Neighbours are mostly of one device, which is looked up once for all of them.
+        let runs = state.seen.entry(device).or_default();
+        while row < batch.len() && *device.as_bytes() == id(schema::DEVICE, row) && own_word.is_none_or(|column| column.is_null(row)) {
+            runs.insert(seq.value(row), ts.value(row));
+            row += 1;
         }
     }
 }
