@@ -46,7 +46,7 @@ struct Wish {
     /// Print the scenarios and end
     #[arg(long)]
     list: bool,
-    /// Where the results are written as JSON
+    /// Where the results are written as JSON; a Markdown table goes beside it
     #[arg(long, default_value = "target/bench.json")]
     out: PathBuf,
 }

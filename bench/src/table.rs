@@ -76,6 +76,30 @@ impl Row {
         self
     }
 
+    /// A line of the table in docs/performance.md.
+    fn markdown(&self) -> String {
+        let number = |value: Option<f64>, digits: usize| value.map_or_else(String::new, |value| format!("{value:.digits$}"));
+        let (latency, cost) = (self.latency.as_ref(), self.cost.as_ref());
+        let million = cost.map_or(1.0, |cost| cost.events.max(1) as f64 / 1e6);
+        let against = self.against.as_ref().map_or_else(String::new, |(name, ratio)| format!("{ratio:.2} x {name}"));
+        let bar =
+            self.bar.as_ref().map_or_else(String::new, |(bar, reached)| format!("{bar}: {}", if *reached { "yes" } else { "**no**" }));
+        let cells = [
+            self.scenario.to_owned(),
+            self.what.clone(),
+            format!("{:.0}", self.rate_per_s),
+            number(latency.map(|latency| latency.p50_ms), 2),
+            number(latency.map(|latency| latency.p99_ms), 2),
+            number(latency.map(|latency| latency.p999_ms), 2),
+            number(cost.map(|cost| cost.server_cpu_s / million), 2),
+            number(cost.filter(|cost| cost.database_cpu_s > 0.0).map(|cost| cost.database_cpu_s / million), 2),
+            number(cost.map(|cost| cost.peak_memory_mib), 0),
+            against,
+            bar,
+        ];
+        format!("| {} |\n", cells.join(" | "))
+    }
+
     fn print(&self) {
         let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
         let (latency, cost) = (self.latency.as_ref(), self.cost.as_ref());
@@ -132,6 +156,20 @@ impl Report {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        Ok(std::fs::write(path, serde_json::to_vec_pretty(self)?)?)
+        std::fs::write(path, serde_json::to_vec_pretty(self)?)?;
+        Ok(std::fs::write(path.with_extension("md"), self.markdown())?)
+    }
+
+    /// As it stands in docs/performance.md.
+    fn markdown(&self) -> String {
+        let head = format!("{}: `{}` on {}.\n\n", self.date, self.command, self.machine);
+        let columns =
+            ["scenario", "what", "per s", "p50 ms", "p99 ms", "p99.9 ms", "CPU s/M", "database s/M", "peak MiB", "against", "bar reached"];
+        let rule = columns.map(|_| "---").join(" | ");
+        let table = format!("| {} |\n| {rule} |\n", columns.join(" | "));
+        let rows: String = self.rows.iter().map(Row::markdown).collect();
+        let notes =
+            self.rows.iter().flat_map(|row| row.notes.iter().map(move |note| format!("- {}, {}: {note}\n", row.scenario, row.what)));
+        head + &table + &rows + "\n" + &notes.collect::<String>()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
@@ -63,6 +64,19 @@ impl Ring {
             share,
             waits_for_room: false,
         })
+    }
+
+    /// Wakes this side only when so many bytes of answers have come. Woken for each answer alone, the generator would take the
+    /// processor from a server that writes each in a call of its own.
+    pub fn wake_at(&self, bytes: usize) -> Result<()> {
+        let bytes = bytes as libc::c_int;
+        // SAFETY: the option outlives the call.
+        let set = unsafe {
+            let (value, length) = ((&raw const bytes).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+            libc::setsockopt(self.stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, value, length)
+        };
+        ensure!(set == 0, "SO_RCVLOWAT: {}", io::Error::last_os_error());
+        Ok(())
     }
 
     pub fn socket(&self) -> &TcpStream {

@@ -44,6 +44,11 @@ async fn an_import_with_problems_changes_nothing_and_names_them() -> Result<()> 
     let district = district::synthetic(&instance, dir.path(), "Commands", 10)?;
     let listed = instance.json(&["device", "list", "--district", "Commands", "--json"], "")?;
     ensure!(listed.to_string().contains(&district.gate.id) && !listed.to_string().contains(&district.gate.token), "{listed}");
+    let many =
+        ["device", "add", "--district", "Commands", "--school", &district.school, "--kind", "tablet", "--name", "Cart", "--count", "3"];
+    let added = instance.command(&[&many[..], &["--json"]].concat(), "")?;
+    let listed = instance.json(&["device", "list", "--district", "Commands", "--json"], "")?.to_string();
+    ensure!(added.lines().count() == 3 && ["Cart 1", "Cart 2", "Cart 3"].iter().all(|name| listed.contains(name)), "{added}{listed}");
 
     let broken = dir.path().join("broken");
     std::fs::create_dir(&broken)?;
