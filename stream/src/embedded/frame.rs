@@ -4,7 +4,8 @@ use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 
 /// Version of the segment and frame headers. Raise it when either changes, and keep reading the lower ones.
-pub const VERSION: u16 = 1;
+/// 2: a body may be packed.
+pub const VERSION: u16 = 2;
 /// Bytes of either header, and what every frame and every column buffer is aligned to.
 pub const ALIGN: usize = 64;
 
@@ -13,6 +14,25 @@ const FRAME_MAGIC: &[u8; 4] = b"RCFR";
 const SEAL: u8 = 0;
 
 pub(super) type HeaderBytes = [u8; ALIGN];
+
+/// How a frame's body stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// As Arrow wrote it.
+    Plain,
+    /// Its length and that of what follows, u32 each, then one LZ4 block.
+    Lz4,
+}
+
+impl Packing {
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Plain),
+            1 => Some(Self::Lz4),
+            _ => None,
+        }
+    }
+}
 
 /// Why bytes are not a header.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +78,7 @@ impl SegmentHeader {
 pub(super) struct FrameHeader {
     /// `None` for a seal.
     pub kind: Option<Kind>,
+    pub packing: Packing,
     pub schema_version: u16,
     pub rows: u32,
     pub first: Offset,
@@ -72,7 +93,7 @@ pub(super) struct FrameHeader {
 impl FrameHeader {
     pub fn seal(end: Offset, group: u64, schema_version: u16) -> Self {
         let body_crc = crc32c::crc32c(&[]);
-        Self { kind: None, schema_version, rows: 0, first: end, group, ts: (0, 0), body_bytes: 0, body_crc }
+        Self { kind: None, packing: Packing::Plain, schema_version, rows: 0, first: end, group, ts: (0, 0), body_bytes: 0, body_crc }
     }
 
     /// One past the last row.
@@ -90,6 +111,7 @@ impl FrameHeader {
         bytes[..4].copy_from_slice(FRAME_MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
         bytes[6] = self.kind.map_or(SEAL, Kind::code);
+        bytes[7] = self.packing as u8;
         bytes[8..10].copy_from_slice(&self.schema_version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.rows.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first.0.to_le_bytes());
@@ -118,8 +140,11 @@ impl FrameHeader {
             SEAL => None,
             code => Some(Kind::from_code(code).ok_or(NotAHeader::Damaged("unknown kind of frame"))?),
         };
+        // Version 1 has a zero there.
+        let packing = Packing::from_code(bytes[7]).ok_or(NotAHeader::Damaged("unknown packing of a frame"))?;
         Ok(Self {
             kind,
+            packing,
             schema_version: u16_at(bytes, 8),
             rows: u32_at(bytes, 12),
             first: Offset(u64_at(bytes, 16)),

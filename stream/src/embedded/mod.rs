@@ -23,7 +23,7 @@
 //! | 0 | 4 | magic `RCFR` |
 //! | 4 | 2 | version of the frame format, [`frame::VERSION`] |
 //! | 6 | 1 | kind, as numbered in `rollcall_model::event::Kind`; 0 is a seal, which has no rows |
-//! | 7 | 1 | zero |
+//! | 7 | 1 | packing of the body: 0 none, 1 LZ4; version 1 of the format has none |
 //! | 8 | 2 | schema version, [`crate::schema::SCHEMA_VERSION`] |
 //! | 10 | 2 | zero |
 //! | 12 | 4 | rows |
@@ -35,6 +35,9 @@
 //! | 56 | 4 | zero |
 //! | 60 | 4 | CRC32C of the salt and the 60 bytes before it |
 //! | 64 | | body: an Arrow IPC record-batch message without its schema, buffers aligned to 64 bytes |
+//!
+//! A packed body is the length of that message, the packed length (u32 each), and the message as one LZ4 block; zeros follow up to
+//! a multiple of 64. A message that packing does not make smaller stands as it is.
 //!
 //! An older program refuses a higher version of either header ([`LogError::Version`]); a newer one reads all lower.
 //!
@@ -52,6 +55,7 @@ mod codec;
 mod config;
 mod disk;
 pub mod frame;
+mod lz4;
 mod metrics;
 mod queue;
 mod readers;

@@ -34,7 +34,7 @@ fn cut(path: &Path, bytes: u64) {
 }
 
 fn small_segments() -> LogConfig {
-    LogConfig { segment_bytes_max: 4_096, ..config() }
+    LogConfig { segment_bytes_max: 2_048, ..config() }
 }
 
 fn corrupt_at(result: Result<impl Sized, LogError>, file: &Path) -> u64 {
@@ -133,7 +133,7 @@ fn damage_in_an_earlier_segment_is_found() {
     assert_eq!(corrupt_at(open(dir.path(), small_segments()), &files[1]), 64);
     edit(&files[1], 64 + 16, |byte| byte ^ 1);
     // In the rows: when they are read.
-    edit(&files[1], 64 + 64 + 600, |byte| byte ^ 1);
+    edit(&files[1], 64 + 64 + 200, |byte| byte ^ 1);
     let log = open(dir.path(), small_segments()).unwrap();
     let second = log.shared.segments.oldest().0;
     assert_eq!(second, 0);
@@ -187,7 +187,7 @@ fn a_newer_format_is_refused() {
     let file = dir.path().join(super::super::segment::file_name(Offset(0)));
     std::fs::write(&file, header).unwrap();
     assert_eq!(header.len(), ALIGN);
-    assert!(matches!(open(dir.path(), config()), Err(LogError::Version { found: 9, supported: 1, .. })));
+    assert!(matches!(open(dir.path(), config()), Err(LogError::Version { found: 9, supported: 2, .. })));
 }
 
 #[test]

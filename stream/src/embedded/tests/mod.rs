@@ -4,6 +4,7 @@ mod damage;
 mod faults;
 mod limits;
 mod model;
+mod packing;
 mod readers;
 
 use std::path::{Path, PathBuf};
