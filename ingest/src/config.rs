@@ -57,7 +57,11 @@ pub struct GatewayConfig {
     pub queued_messages_max: usize,
     pub queued_bytes_max: usize,
     pub subscriptions_per_client_max: usize,
+    /// Bytes of messages that wait in persistent sessions, all together; at the limit new ones are dropped.
+    pub kept_bytes_max: usize,
     pub retained_messages_max: usize,
+    /// Bytes of retained messages. Where a limit would be passed a message is delivered and not retained.
+    pub retained_bytes_max: usize,
     /// Client ids of one device at once.
     pub clients_per_device_max: usize,
     /// Failed sign-ins in a minute, per address and per device, before the next ones are refused without a look.
@@ -86,7 +90,9 @@ impl Default for GatewayConfig {
             queued_messages_max: 256,
             queued_bytes_max: 1024 * 1024,
             subscriptions_per_client_max: 32,
+            kept_bytes_max: 128 * 1024 * 1024,
             retained_messages_max: 100_000,
+            retained_bytes_max: 64 * 1024 * 1024,
             clients_per_device_max: 4,
             auth_failures_per_minute_max: 30,
             output_bytes_max: 256 * 1024,

@@ -1,11 +1,13 @@
 //! What all ways in share, and how the rest of the program reaches connected devices.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use rollcall_model::ids::DeviceId;
 use rollcall_stream::AppendError;
@@ -20,6 +22,7 @@ pub use crate::listen::{GatewayError, Listeners, run};
 use crate::metrics::Metrics;
 use crate::mqtt::broker::{ADMINISTRATIVE, Broker, Will};
 use crate::mqtt::hello;
+use crate::mqtt::journal::{Journal, JournalFile};
 use crate::mqtt::session::Message;
 use crate::permission;
 use crate::places::{Place, Places};
@@ -43,6 +46,8 @@ pub struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mqtt_payloads: IntCounter,
     pub(crate) websocket_payloads: IntCounter,
+    /// Until the gateway runs and writes it.
+    pub(crate) journal_file: Mutex<Option<JournalFile>>,
     throttle: Throttle,
     arrivals: AtomicU64,
     pub(crate) places: Arc<Places>,
@@ -55,10 +60,25 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(config: GatewayConfig, directory: Arc<dyn Directory>, admission: Arc<Admission>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
+    /// `folder` is where sessions and retained messages are kept; what an earlier process left there is taken over.
+    /// Blocking; call it before anything is accepted.
+    pub fn open(
+        config: GatewayConfig,
+        directory: Arc<dyn Directory>,
+        admission: Arc<Admission>,
+        metrics: Arc<Metrics>,
+        folder: &Path,
+    ) -> Result<Arc<Self>, GatewayError> {
+        let journal = Journal::new(admission.clock().clone(), config.kept_bytes_max);
+        let opened = JournalFile::open(folder, journal.times());
+        let (file, restored) = opened.map_err(|source| GatewayError::Sessions { path: folder.into(), source })?;
+        tracing::info!(sessions = restored.sessions.len(), retained = restored.retained.len(), "sessions are restored");
+        let broker = Broker::new(&config, metrics.clone(), journal);
+        broker.restore(restored);
+        Ok(Arc::new(Self {
             decoder: Decoder::new(directory.clone()),
-            broker: Broker::new(&config, metrics.clone()),
+            broker,
+            journal_file: Mutex::new(Some(file)),
             presence: Presence::new(&admission),
             throttle: Throttle::new(config.auth_failures_per_minute_max),
             mqtt_payloads: metrics.publishes.with_label_values(&["mqtt"]),
@@ -72,7 +92,7 @@ impl Gateway {
             directory,
             admission,
             metrics,
-        })
+        }))
     }
 
     /// For the api and the server.
@@ -147,7 +167,8 @@ impl Gateway {
 
     /// Publishes a will: events go to the log like any others, other topics to their subscribers.
     pub(crate) async fn publish_will(&self, will: Will) {
-        match (will.identity, permission::events(&will.message.topic)) {
+        let who = will.owner.and_then(|device| self.directory.device(device));
+        match (who, permission::events(&will.message.topic)) {
             (Some(who), Some(kind)) => {
                 let mut intake = Intake::default();
                 let source = Source { topic: &will.message.topic, kind, format: Format::Recognised };
@@ -198,8 +219,10 @@ pub struct GatewayHandle {
 }
 
 impl GatewayHandle {
-    /// Publishes to `v1/device/<id>/<suffix>`. A retained message is also sent to the device when it subscribes later, until
-    /// the process ends; an empty payload takes it away. Returns whether the device had subscribed.
+    /// Publishes to `v1/device/<id>/<suffix>`. A retained message is also sent to the device when it subscribes later; an
+    /// empty payload takes it away. Returns whether the device had subscribed. Retained messages and, for a persistent
+    /// session, messages of QoS 1 and 2 survive a restart of the process once they are in the journal, which takes one
+    /// write after this returns.
     pub fn publish_to_device(&self, device: DeviceId, suffix: &str, payload: Bytes, qos: u8, retain: bool) -> bool {
         self.gateway.route(&permission::device_topic(device, suffix), payload, qos.min(2), retain)
     }

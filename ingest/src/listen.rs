@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use rollcall_model::ids::DeviceId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -34,6 +35,8 @@ pub enum GatewayError {
     Certificate { path: PathBuf, reason: String },
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("the sessions of devices in {path}: {source}")]
+    Sessions { path: PathBuf, source: io::Error },
 }
 
 /// Sockets that are bound already, so that a port in use is known before anything starts.
@@ -52,6 +55,10 @@ pub async fn run(gateway: Arc<Gateway>, listeners: Listeners, shutdown: Cancella
         let (gateway, admission, stop) = (gateway.clone(), gateway.admission.clone(), after_drain.clone());
         tokio::spawn(async move { gateway.presence.run(admission, stop).await })
     };
+    let journal = gateway.journal_file.lock().take().map(|file| {
+        let (gateway, stop) = (gateway.clone(), after_drain.clone());
+        tokio::spawn(async move { gateway.broker.keep(file, stop).await })
+    });
     let wills = tokio::spawn({
         let gateway = gateway.clone();
         async move {
@@ -81,6 +88,9 @@ pub async fn run(gateway: Arc<Gateway>, listeners: Listeners, shutdown: Cancella
     after_drain.cancel();
     if let Err(panic) = presence.await {
         tracing::error!(%panic, "the task that writes who is connected failed");
+    }
+    if let Some(Err(panic)) = OptionFuture::from(journal).await {
+        tracing::error!(%panic, "the task that keeps sessions failed");
     }
     Ok(())
 }

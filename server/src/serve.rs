@@ -249,7 +249,8 @@ async fn start_intake(
         tls,
         ..GatewayConfig::default()
     };
-    Ok(Gateway::new(settings, Devices::new(cache.clone()), admission, metrics))
+    let (devices, folder) = (Devices::new(cache.clone()), config.data_dir.join("sessions"));
+    Ok(tokio::task::spawn_blocking(move || Gateway::open(settings, devices, admission, metrics, &folder)).await??)
 }
 
 /// The one line that programs wait for; people get the same in the log.

@@ -119,6 +119,10 @@ impl Admission {
         &self.log
     }
 
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub fn now(&self) -> UtcMillis {
         self.clock.now()
     }

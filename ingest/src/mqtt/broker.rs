@@ -1,10 +1,10 @@
 //! The generic broker: sessions by client id, who subscribed to what, retained messages, and what is due at a later time
-//! (delayed wills, expiring sessions). Events never come through here; they go to the log.
+//! (delayed wills, expiring sessions). Events never come through here; they go to the log. What outlives the process is
+//! noted in the [`Journal`].
 //!
 //! One lock guards the tables, and it is taken before a session's lock, never after. Nothing blocks under either.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use rollcall_model::ids::DeviceId;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::session::{Delivery, Inner, Link, Message, QueueLimits, Session, Subscription};
+use super::journal::{Journal, Record};
+use super::session::{Delivery, Keeper, Link, Message, QueueLimits, Session, Subscription};
+use super::tables::{Member, Tables, Timer, deliver};
 use super::topic;
-use super::tree::Tree;
 use crate::config::GatewayConfig;
-use crate::directory::DeviceIdentity;
 use crate::metrics::Metrics;
 
 /// Reason codes with which the broker ends connections.
@@ -33,39 +33,8 @@ pub struct Will {
     pub delay_s: u32,
     /// Seconds that the message lives from its publication.
     pub expiry_s: Option<u32>,
-    pub identity: Option<DeviceIdentity>,
-}
-
-enum Timer {
-    Will(Will),
-    SessionEnd,
-}
-
-struct Member {
-    session: Arc<Session>,
-    subscription: Subscription,
-}
-
-/// A group of a shared subscription; each message goes to the next member that is connected.
-#[derive(Default)]
-struct Group {
-    members: Vec<Member>,
-    next: usize,
-}
-
-#[derive(Default)]
-struct Tables {
-    sessions: HashMap<Arc<str>, Arc<Session>>,
-    owned: HashMap<DeviceId, SmallVec<[Arc<str>; 1]>>,
-    subscribers: Tree<u64, Member>,
-    groups: Tree<Box<str>, Group>,
-    retained: BTreeMap<Arc<str>, Arc<Message>>,
-    /// By time and session; a session has at most one of each kind.
-    timers: BTreeMap<(Instant, u64, bool), (Arc<Session>, Timer)>,
-    offline: BTreeMap<(Instant, u64), Arc<Session>>,
-    last_session: u64,
-    /// The server is shutting down.
-    closed: bool,
+    /// The device that left it; in the product only a device that may still speak has its will published.
+    pub owner: Option<DeviceId>,
 }
 
 /// What a new connection is to do first.
@@ -88,25 +57,37 @@ pub struct Arrival {
     pub will: Option<Will>,
 }
 
+/// A subscription that was granted.
+pub struct Granted {
+    /// What the client gets for it at once.
+    pub retained: Vec<Delivery>,
+    /// How much of the journal must be stored before the client is told.
+    pub position: u64,
+}
+
 pub struct Broker {
-    tables: Mutex<Tables>,
+    pub(super) tables: Mutex<Tables>,
+    pub(super) journal: Arc<Journal>,
     limits: QueueLimits,
     sessions_offline_max: usize,
     subscriptions_max: usize,
     retained_max: usize,
+    retained_bytes_max: usize,
     clients_per_device_max: usize,
     metrics: Arc<Metrics>,
     timers_changed: Notify,
 }
 
 impl Broker {
-    pub fn new(config: &GatewayConfig, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &GatewayConfig, metrics: Arc<Metrics>, journal: Arc<Journal>) -> Self {
         Self {
-            tables: Mutex::default(),
+            tables: Mutex::new(Tables::new(journal.clone())),
+            journal,
             limits: QueueLimits { messages_max: config.queued_messages_max, bytes_max: config.queued_bytes_max },
             sessions_offline_max: config.sessions_offline_max,
             subscriptions_max: config.subscriptions_per_client_max,
             retained_max: config.retained_messages_max,
+            retained_bytes_max: config.retained_bytes_max,
             clients_per_device_max: config.clients_per_device_max,
             metrics,
             timers_changed: Notify::new(),
@@ -148,6 +129,13 @@ impl Broker {
             inner.link = Some(link.clone());
             inner.expiry_s = arrival.expiry_s;
             inner.will = arrival.will;
+            inner.offline_since_ms = None;
+            if arrival.expiry_s == 0 {
+                inner.let_go();
+            } else {
+                inner.keeper.get_or_insert_with(|| Keeper { journal: self.journal.clone(), id: session.id });
+                session.note(&inner);
+            }
         }
         Ok(Attached { session, link, present, wills })
     }
@@ -172,7 +160,9 @@ impl Broker {
         match will {
             Some(will) if will.delay_s > 0 => {
                 let at = now + Duration::from_secs(will.delay_s.min(expiry_s).into());
-                session.inner.lock().will_at = Some(at);
+                let mut inner = session.inner.lock();
+                (inner.will_at, inner.will) = (Some(at), Some(will.clone()));
+                drop(inner);
                 tables.timers.insert((at, session.id, false), (session.clone(), Timer::Will(will)));
             }
             will => due.extend(will),
@@ -182,7 +172,10 @@ impl Broker {
             session.inner.lock().end_at = Some(at);
             tables.timers.insert((at, session.id, true), (session.clone(), Timer::SessionEnd));
         }
-        session.inner.lock().offline_at = Some(now);
+        let mut inner = session.inner.lock();
+        (inner.offline_at, inner.offline_since_ms) = (Some(now), Some(self.journal.times().wall_ms));
+        session.note(&inner);
+        drop(inner);
         tables.offline.insert((now, session.id), session.clone());
         if tables.offline.len() > self.sessions_offline_max {
             if let Some((_, oldest)) = tables.offline.pop_first() {
@@ -215,7 +208,9 @@ impl Broker {
         while let Some(entry) = tables.timers.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 (session, Timer::Will(will)) => {
-                    session.inner.lock().will_at = None;
+                    let mut inner = session.inner.lock();
+                    (inner.will_at, inner.will) = (None, None);
+                    session.note(&inner);
                     wills.push(will);
                 }
                 (session, Timer::SessionEnd) => wills.extend(tables.end(&session)),
@@ -224,8 +219,8 @@ impl Broker {
         (wills, tables.timers.first_key_value().map(|((at, ..), _)| *at))
     }
 
-    /// Subscribes; `Err` is the reason code of the refusal. Returns the retained messages that the client gets for it.
-    pub fn subscribe(&self, session: &Arc<Session>, asked: &str, subscription: Subscription, handling: u8) -> Result<Vec<Delivery>, u8> {
+    /// Subscribes; `Err` is the reason code of the refusal.
+    pub fn subscribe(&self, session: &Arc<Session>, asked: &str, subscription: Subscription, handling: u8) -> Result<Granted, u8> {
         let Some((group, filter)) = topic::parse(asked) else { return Err(0x8f) };
         let mut tables = self.tables.lock();
         let mut inner = session.inner.lock();
@@ -236,18 +231,20 @@ impl Broker {
             return Err(0x97);
         }
         let existed = inner.subscriptions.insert(asked.into(), subscription).is_some();
+        let noted = inner.keeper.as_ref().map(|k| k.journal.append(&Record::Subscribed { id: k.id, asked, subscription }));
+        let position = noted.unwrap_or(0);
         drop(inner);
         let member = Member { session: session.clone(), subscription };
         if let Some(group) = group {
             // Retained messages are not sent for shared subscriptions.
             tables.join(group, filter, member);
-            return Ok(Vec::new());
+            return Ok(Granted { retained: Vec::new(), position });
         }
         tables.subscribers.insert(filter, session.id, member);
         if handling == 2 || (handling == 1 && existed) {
-            return Ok(Vec::new());
+            return Ok(Granted { retained: Vec::new(), position });
         }
-        Ok(tables.retained_for(filter, subscription))
+        Ok(Granted { retained: tables.retained_for(filter, subscription), position })
     }
 
     /// Puts retained messages into a client's queue.
@@ -257,12 +254,15 @@ impl Broker {
         self.metrics.messages_dropped.inc_by(dropped as u64);
     }
 
-    /// Whether there was such a subscription.
-    pub fn unsubscribe(&self, session: &Session, asked: &str) -> bool {
+    /// Whether there was such a subscription, and how much of the journal must be stored before the client is told.
+    pub fn unsubscribe(&self, session: &Session, asked: &str) -> (bool, u64) {
         let mut tables = self.tables.lock();
-        let existed = session.inner.lock().subscriptions.remove(asked).is_some();
+        let mut inner = session.inner.lock();
+        let existed = inner.subscriptions.remove(asked).is_some();
+        let noted = inner.keeper.as_ref().filter(|_| existed).map(|k| k.journal.append(&Record::Unsubscribed { id: k.id, asked }));
+        drop(inner);
         tables.forget(session, asked);
-        existed
+        (existed, noted.unwrap_or(0))
     }
 
     /// Sends a message to everyone who subscribed to its topic and keeps it when it is to be retained. Returns whether
@@ -270,7 +270,8 @@ impl Broker {
     pub fn route(&self, message: Arc<Message>) -> bool {
         let mut tables = self.tables.lock();
         if message.retain {
-            tables.retain(&message, self.retained_max);
+            let retained = tables.retain(&message, self.retained_max, self.retained_bytes_max);
+            self.metrics.messages_dropped.inc_by(u64::from(!retained));
         }
         // A client whose filters overlap gets one copy, of the highest QoS, with every identifier.
         let mut found: HashMap<u64, (Arc<Session>, Delivery)> = HashMap::new();
@@ -310,172 +311,5 @@ impl Broker {
         tables.closed = true;
         let links = tables.sessions.values().filter_map(|session| session.inner.lock().link.clone());
         links.for_each(|link| link.close(SHUTTING_DOWN));
-    }
-}
-
-/// Puts a delivery into a session's queue; QoS 0 does not wait for a client that is away.
-fn deliver(session: &Session, delivery: Delivery, limits: QueueLimits) -> usize {
-    let mut inner = session.inner.lock();
-    if inner.link.is_none() && delivery.qos == 0 {
-        return 0;
-    }
-    inner.push(delivery, limits)
-}
-
-impl Delivery {
-    fn new(message: &Arc<Message>) -> Self {
-        Self { message: message.clone(), qos: 0, retain: false, subscription_ids: SmallVec::new() }
-    }
-
-    fn join(&mut self, message: &Message, wanted: Subscription) {
-        self.qos = self.qos.max(wanted.qos.min(message.qos));
-        self.retain |= wanted.retain_as_published && message.retain;
-        self.subscription_ids.extend(wanted.id);
-    }
-}
-
-impl Group {
-    fn deliver(&mut self, message: &Arc<Message>, limits: QueueLimits) -> usize {
-        let count = self.members.len();
-        let online = |member: &Member| member.session.inner.lock().link.is_some();
-        let turn = (0..count).map(|i| (self.next + i) % count);
-        let chosen = turn.clone().find(|at| online(&self.members[*at])).or_else(|| turn.clone().next());
-        let Some(at) = chosen else { return 0 };
-        self.next = (at + 1) % count;
-        let mut delivery = Delivery::new(message);
-        delivery.join(message, self.members[at].subscription);
-        deliver(&self.members[at].session, delivery, limits)
-    }
-}
-
-impl Tables {
-    fn create(&mut self, arrival: &Arrival, clients_per_device_max: usize, wills: &mut Vec<Will>) -> Option<Arc<Session>> {
-        if let Some(device) = arrival.owner {
-            let ids = self.owned.get(&device).cloned().unwrap_or_default();
-            if ids.len() >= clients_per_device_max {
-                // One that nobody uses makes room; when all are connected the new one is refused.
-                let sessions = ids.iter().filter_map(|id| self.sessions.get(id));
-                let idle = sessions.filter(|session| session.inner.lock().link.is_none()).min_by_key(|session| session.id);
-                let idle = idle.cloned()?;
-                wills.extend(self.end(&idle));
-            }
-            self.owned.entry(device).or_default().push(arrival.client_id.clone());
-        }
-        self.last_session += 1;
-        let (id, client_id) = (self.last_session, arrival.client_id.clone());
-        let session = Arc::new(Session { id, client_id, owner: arrival.owner, inner: Mutex::new(Inner::default()) });
-        self.sessions.insert(arrival.client_id.clone(), session.clone());
-        Some(session)
-    }
-
-    /// Takes the connection from a session whose client comes anew, and finds whether its will falls due by that.
-    fn lose(&mut self, session: &Arc<Session>, ends: bool, reason: u8, metrics: &Metrics) -> Option<Will> {
-        let mut inner = session.inner.lock();
-        let will = inner.will.take();
-        if let Some(link) = inner.link.take() {
-            link.close(reason);
-            metrics.takeovers.inc();
-            // A delayed will is not sent when its client is back before the delay is over.
-            return will.filter(|will| ends || will.delay_s == 0);
-        }
-        None
-    }
-
-    /// The client is back, or the session has ended: nothing of it is due any more. Returns a will that still waited.
-    fn disarm(&mut self, session: &Session) -> Option<Will> {
-        let mut inner = session.inner.lock();
-        let (offline, will, end) = (inner.offline_at.take(), inner.will_at.take(), inner.end_at.take());
-        drop(inner);
-        if let Some(at) = offline {
-            self.offline.remove(&(at, session.id));
-        }
-        if let Some(at) = end {
-            self.timers.remove(&(at, session.id, true));
-        }
-        match self.timers.remove(&(will?, session.id, false)) {
-            Some((_, Timer::Will(will))) => Some(will),
-            _ => None,
-        }
-    }
-
-    /// Ends a session; a will that waited for its delay falls due by that and is returned.
-    fn end(&mut self, session: &Session) -> Option<Will> {
-        let will = self.disarm(session);
-        let filters: Vec<Box<str>> = {
-            let mut inner = session.inner.lock();
-            inner.ended = true;
-            inner.subscriptions.drain().map(|(filter, _)| filter).collect()
-        };
-        for asked in &filters {
-            self.forget(session, asked);
-        }
-        if self.sessions.get(&session.client_id).is_some_and(|current| current.id == session.id) {
-            self.sessions.remove(&session.client_id);
-            if let Some(device) = session.owner {
-                let ids = self.owned.entry(device).or_default();
-                ids.retain(|id| *id != session.client_id);
-                if ids.is_empty() {
-                    self.owned.remove(&device);
-                }
-            }
-        }
-        will
-    }
-
-    fn join(&mut self, group: &str, filter: &str, member: Member) {
-        let key: Box<str> = group.into();
-        if self.groups.get_mut(filter, &key).is_none() {
-            self.groups.insert(filter, key.clone(), Group::default());
-        }
-        let group = self.groups.get_mut(filter, &key).expect("it was just put there");
-        group.members.retain(|known| known.session.id != member.session.id);
-        group.members.push(member);
-    }
-
-    fn forget(&mut self, session: &Session, asked: &str) {
-        match topic::parse(asked) {
-            Some((None, filter)) => drop(self.subscribers.remove(filter, &session.id)),
-            Some((Some(group), filter)) => {
-                let key: Box<str> = group.into();
-                if let Some(group) = self.groups.get_mut(filter, &key) {
-                    group.members.retain(|member| member.session.id != session.id);
-                    group.next = 0;
-                    if group.members.is_empty() {
-                        self.groups.remove(filter, &key);
-                    }
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// An empty payload takes the retained message away. At the limit new topics are not retained.
-    fn retain(&mut self, message: &Arc<Message>, retained_max: usize) {
-        if message.payload.is_empty() {
-            self.retained.remove(&message.topic);
-        } else if self.retained.len() < retained_max || self.retained.contains_key(&message.topic) {
-            self.retained.insert(message.topic.clone(), message.clone());
-        }
-    }
-
-    fn retained_for(&mut self, filter: &str, wanted: Subscription) -> Vec<Delivery> {
-        let (now, prefix) = (Instant::now(), topic::literal_prefix(filter));
-        let mut expired = Vec::new();
-        let mut found = Vec::new();
-        for (name, message) in self.retained.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)) {
-            if !name.starts_with(prefix) {
-                break;
-            }
-            if message.is_expired(now) {
-                expired.push(name.clone());
-            } else if topic::matches(name, filter) {
-                let (qos, subscription_ids) = (message.qos.min(wanted.qos), wanted.id.into_iter().collect());
-                found.push(Delivery { message: message.clone(), qos, retain: true, subscription_ids });
-            }
-        }
-        for name in expired {
-            self.retained.remove(&name);
-        }
-        found
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use super::broker::SHUTTING_DOWN;
 use super::hello::{self, Client, Peer};
+use super::outbound::Held;
 use super::packet;
 use super::wire::{Progress, Wire};
 use super::{Version, Violation, frame};
@@ -106,6 +107,11 @@ pub(super) struct Connection<S> {
     due: VecDeque<Due>,
     stalled: Option<Box<Submission>>,
     durable: watch::Receiver<Offset>,
+    /// How much of the journal is stored; only persistent sessions wait for it.
+    pub(super) stored: watch::Receiver<u64>,
+    pub(super) held: VecDeque<Held>,
+    /// The next message for the client waits for the journal.
+    pub(super) awaits_journal: bool,
     heard: Instant,
     moved: Instant,
     /// PINGREQs that were answered ahead of publishes that wait, and how far the input was searched for them.
@@ -174,6 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = Instant::now();
         Self {
             durable: gateway.admission.log().durable(),
+            stored: gateway.broker.journal.stored(),
+            held: VecDeque::new(),
+            awaits_journal: false,
             directory_version: gateway.directory.version(),
             gateway,
             wire,
@@ -224,12 +233,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.answer_pings_ahead()?;
         }
         self.release();
-        self.send_waiting();
+        self.answer_held();
+        // A client hears of its subscription before the first message for it.
+        if self.held.is_empty() {
+            self.send_waiting();
+        }
         Ok(())
     }
 
     fn takes_publishes(&self) -> bool {
-        self.stalled.is_none() && self.acks.len() < UNACKNOWLEDGED_MAX && self.wire.waiting() < self.gateway.config.output_bytes_max
+        self.stalled.is_none()
+            && self.acks.len() + self.held.len() < UNACKNOWLEDGED_MAX
+            && self.wire.waiting() < self.gateway.config.output_bytes_max
     }
 
     fn reads(&self) -> bool {
@@ -354,6 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn wait(&mut self) {
         let reads = self.reads();
         self.arm(reads);
+        let waits_for_journal = !self.held.is_empty() || self.awaits_journal;
         let waits_for_log = !self.due.is_empty() || self.stalled.is_some();
         let waiting = self.wire.waiting();
         tokio::select! {
@@ -366,6 +382,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             changed = self.durable.changed(), if waits_for_log => if changed.is_err() {
                 self.end = Some(End::Server(SHUTTING_DOWN));
             },
+            // The journal lives as long as the gateway.
+            _ = self.stored.changed(), if waits_for_journal => {}
             () = self.client.attached.link.wake.notified() => {}
             () = self.timer.as_mut() => self.check_time(reads, waiting),
         }

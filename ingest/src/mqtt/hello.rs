@@ -132,7 +132,8 @@ async fn admit(gateway: &Gateway, peer: &Peer, hello: Hello) -> Result<(Client, 
         }
         let (topic, payload, properties) = (Arc::from(&*will.topic), will.payload.clone(), will.properties.clone());
         let message = Message { topic, payload, qos: will.qos, retain: will.retain, properties, expires: None, from: None };
-        Ok(Will { message: Arc::new(message), delay_s: will.delay_s, expiry_s: will.expiry_s, identity })
+        let owner = identity.map(|who| who.device);
+        Ok(Will { message: Arc::new(message), delay_s: will.delay_s, expiry_s: will.expiry_s, owner })
     });
     let will = will.transpose()?;
     let owner = identity.map(|who| who.device);

@@ -143,7 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn acknowledged(&mut self, kind: u8, pkid: u16, reason: u8) {
-        let mut inner = self.client.attached.session.inner.lock();
+        let session = self.client.attached.session.clone();
+        let mut inner = session.inner.lock();
         let version = self.client.version;
         let unknown = |found: bool| if found { 0 } else { 0x92 };
         let out = &mut self.wire.output;
@@ -154,8 +155,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 packet::write_acknowledgement(out, version, frame::PUBCOMP, pkid, unknown(found));
             }
             frame::PUBREC if reason < 0x80 => {
-                let found = inner.release(pkid);
-                packet::write_acknowledgement(out, version, frame::PUBREL, pkid, unknown(found));
+                let position = inner.release(pkid);
+                drop(inner);
+                let mut bytes = Vec::with_capacity(5);
+                packet::write_acknowledgement(&mut bytes, version, frame::PUBREL, pkid, unknown(position.is_some()));
+                self.answer(position.unwrap_or(0), bytes);
             }
             _ => drop(inner.finish(pkid)),
         }
@@ -163,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn subscribe(&mut self, asked: packet::Subscribe) -> Result<(), Violation> {
         let mut codes = Vec::with_capacity(asked.filters.len());
-        let mut retained = Vec::new();
+        let (mut retained, mut position) = (Vec::new(), 0);
         for filter in &asked.filters {
             if filter.no_local && filter.filter.starts_with("$share/") {
                 return Err(Violation::protocol("no-local in a shared subscription"));
@@ -178,35 +182,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let session = &self.client.attached.session;
             let broker = &self.gateway.broker;
             match may.and_then(|()| broker.subscribe(session, &filter.filter, wanted, filter.retain_handling)) {
-                Ok(found) => {
-                    retained.extend(found);
+                Ok(granted) => {
+                    retained.extend(granted.retained);
+                    position = position.max(granted.position);
                     codes.push(filter.qos);
                 }
                 Err(reason) => codes.push(if self.is_v5() { reason } else { 0x80 }),
             }
         }
-        self.write_codes(0x90, asked.pkid, &codes);
+        self.write_codes(0x90, asked.pkid, &codes, position);
         self.gateway.broker.enqueue(&self.client.attached.session, retained);
         Ok(())
     }
 
     fn unsubscribe(&mut self, pkid: u16, filters: &[String]) {
         let session = &self.client.attached.session;
-        let existed = filters.iter().map(|filter| self.gateway.broker.unsubscribe(session, filter));
-        let codes: Vec<u8> = existed.map(|existed| if existed { 0 } else { 0x11 }).collect();
+        let done: Vec<_> = filters.iter().map(|filter| self.gateway.broker.unsubscribe(session, filter)).collect();
+        let codes: Vec<u8> = done.iter().map(|(existed, _)| if *existed { 0 } else { 0x11 }).collect();
+        let position = done.iter().map(|(_, position)| *position).max().unwrap_or(0);
         // MQTT 3.1.1 answers without codes.
-        self.write_codes(0xb0, pkid, if self.is_v5() { &codes } else { &[] });
+        self.write_codes(0xb0, pkid, if self.is_v5() { &codes } else { &[] }, position);
     }
 
-    /// SUBACK or UNSUBACK.
-    fn write_codes(&mut self, first: u8, pkid: u16, codes: &[u8]) {
+    /// SUBACK or UNSUBACK, once the change is stored.
+    fn write_codes(&mut self, first: u8, pkid: u16, codes: &[u8], position: u64) {
         let v5 = usize::from(self.is_v5());
-        let out = &mut self.wire.output;
-        out.push(first);
-        frame::put_length(out, 2 + v5 + codes.len());
+        let mut out = vec![first];
+        frame::put_length(&mut out, 2 + v5 + codes.len());
         out.extend_from_slice(&pkid.to_be_bytes());
         out.extend_from_slice(&[0][..v5]);
         out.extend_from_slice(codes);
+        self.answer(position, out);
     }
 
     fn disconnect(&mut self, (reason, expiry): (u8, Option<u32>)) -> Result<(), Violation> {

@@ -1,16 +1,20 @@
 //! MQTT 3.1.1 and 5. [`frame`], [`property`], [`topic`] and [`packet`] are the wire; [`broker`], [`session`] and [`tree`]
 //! are the generic broker, which knows topics and clients and nothing of events; [`connection`] is one client's task, which
-//! joins both to the log and to the permissions of the product's topics.
+//! joins both to the log and to the permissions of the product's topics. [`journal`] keeps what of the broker outlives the
+//! process.
 
 pub(crate) mod broker;
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod hello;
 mod inbound;
+pub(crate) mod journal;
+mod keeping;
 mod outbound;
 pub(crate) mod packet;
 pub(crate) mod property;
 pub(crate) mod session;
+mod tables;
 pub(crate) mod topic;
 pub(crate) mod tree;
 pub(crate) mod untrusted;

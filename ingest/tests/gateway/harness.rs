@@ -116,7 +116,9 @@ pub struct Server {
     pub district: DistrictId,
     pub school: SchoolId,
     pub admission: Arc<Admission>,
-    folder: Arc<tempfile::TempDir>,
+    pub clock: Clock,
+    config: GatewayConfig,
+    pub folder: Arc<tempfile::TempDir>,
     shutdown: CancellationToken,
     task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -138,7 +140,8 @@ impl Server {
         });
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let (district, school) = (DistrictId::random(), SchoolId::random());
-        Self::on(config, directory, Arc::new(MemoryLog::new()), folder, district, school).await
+        let clock = Clock::stepped(UtcMillis(NOW));
+        Self::on(config, directory, Arc::new(MemoryLog::new()), folder, (district, school), clock).await
     }
 
     async fn on(
@@ -146,32 +149,44 @@ impl Server {
         directory: Arc<TestDirectory>,
         log: Arc<MemoryLog>,
         folder: Arc<tempfile::TempDir>,
-        district: DistrictId,
-        school: SchoolId,
+        (district, school): (DistrictId, SchoolId),
+        clock: Clock,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        let clock = Clock::stepped(UtcMillis(NOW));
         let door = Arc::new(Door { log: log.clone(), shut: AtomicBool::new(false) });
-        let admission = Admission::open(door.clone(), folder.path(), AdmissionConfig::default(), clock, metrics.clone()).unwrap();
+        let admission = Admission::open(door.clone(), folder.path(), AdmissionConfig::default(), clock.clone(), metrics.clone()).unwrap();
         let secure = match &config.tls {
             Some(_) => Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             None => None,
         };
         let tls_port = secure.as_ref().map(|listener| listener.local_addr().unwrap().port());
-        let gateway = Gateway::new(config, directory.clone(), admission.clone(), metrics);
+        let gateway =
+            Gateway::open(config.clone(), directory.clone(), admission.clone(), metrics, &folder.path().join("sessions")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shutdown = CancellationToken::new();
         let running = rollcall_ingest::gateway::run(gateway.clone(), Listeners { tcp: Some(listener), tls: secure }, shutdown.clone());
         let task = Some(tokio::spawn(async move { running.await.unwrap() }));
-        Self { gateway, port, tls_port, log, door, directory, district, school, admission, folder, shutdown, task }
+        Self { gateway, port, tls_port, log, door, directory, district, school, admission, clock, config, folder, shutdown, task }
     }
 
     /// Stops the gateway and starts another on the same log and files.
     pub async fn restart(mut self) -> Self {
         self.stop().await;
-        let (directory, log, folder) = (self.directory.clone(), self.log.clone(), self.folder.clone());
-        Self::on(GatewayConfig::default(), directory, log, folder, self.district, self.school).await
+        self.again(self.folder.clone()).await
+    }
+
+    /// Another server as it would be after this one was killed at this instant: it finds the files as they are now.
+    pub async fn killed(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sessions")).unwrap();
+        std::fs::copy(self.folder.path().join("sessions/journal"), folder.path().join("sessions/journal")).unwrap();
+        self.again(Arc::new(folder)).await
+    }
+
+    async fn again(&self, folder: Arc<tempfile::TempDir>) -> Self {
+        let (directory, log, clock) = (self.directory.clone(), self.log.clone(), self.clock.clone());
+        Self::on(self.config.clone(), directory, log, folder, (self.district, self.school), clock).await
     }
 
     pub async fn stop(&mut self) {

@@ -7,4 +7,5 @@ mod clients;
 mod dedup;
 mod harness;
 mod http;
+mod kept;
 mod tls;
