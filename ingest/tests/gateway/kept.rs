@@ -119,7 +119,13 @@ async fn what_the_client_was_told_is_on_the_disk() {
 async fn sessions_end_when_their_time_is_over_also_while_the_server_is_away() {
     let server = open().await;
     let will = Some((vec![24, 0, 0, 0, 100], "will".into(), b"gone".to_vec()));
-    drop(connect(&server, &Hello { will, ..lasting("brief") }).await);
+    let mut bytes = Hello { will, ..lasting("brief") }.encode();
+    // The will's QoS 1, so that it waits for a watcher who is away.
+    bytes[9] |= 0x08;
+    let mut brief = server.raw().await;
+    brief.send(&bytes).await;
+    brief.expect(0x20).await;
+    drop(brief);
     let (mut watcher, _) = connect(&server, &lasting("watcher")).await;
     watcher.subscribe("will", 1).await;
     drop(watcher);
@@ -137,6 +143,14 @@ async fn sessions_end_when_their_time_is_over_also_while_the_server_is_away() {
     again.publish(1, "will", 1, "x").await;
     // The watcher was connected until now; `brief` too: their time begins with the stop.
     assert_eq!(again.expect(0x40).await, [0, 1]);
+    drop(watcher);
+    server.clock.set(rollcall_model::time::UtcMillis(NOW + 20_000_000));
+    let server = server.restart().await;
+    let (mut again, _) = connect(&server, &Hello::anonymous("x")).await;
+    again.publish(1, "will", 1, "x").await;
+    // They were away since the second stop, which is more than their hour ago.
+    assert_eq!(again.expect(0x40).await, [0, 1, 0x10]);
+    assert!(!connect(&server, &lasting("watcher")).await.1);
 }
 
 #[tokio::test]
