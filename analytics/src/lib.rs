@@ -4,4 +4,6 @@ pub mod attendance;
 pub mod engagement;
 pub mod facts;
 pub mod history;
+pub mod hot;
 pub mod hub;
+pub mod query;

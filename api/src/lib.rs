@@ -20,6 +20,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod problem;
+pub mod query;
 mod rights;
 mod routes;
 mod schema;

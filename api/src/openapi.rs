@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, students,
+    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, sql, students,
     tokens,
 };
 use crate::state::ApiState;
@@ -59,6 +59,8 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(reports::attendance::unexplained))
         .routes(routes!(reports::chronic::chronic_absence))
         .routes(routes!(reports::explain::explain))
+        .routes(routes!(sql::run))
+        .routes(routes!(sql::catalog))
 }
 
 /// The route that serves the document.

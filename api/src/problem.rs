@@ -29,6 +29,15 @@ pub struct Problem {
     /// What is wrong with which field, when the request's content was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Of SQL: the line that is wrong, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Of SQL: the character of that line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
+    /// Of SQL: what may mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// One field that was refused.
@@ -74,6 +83,9 @@ pub enum ApiError {
     Malformed { status: StatusCode, code: &'static str, message: String },
     #[error("the request has fields that cannot be accepted")]
     Invalid(Vec<FieldError>),
+    /// A query that has no answer, with the place in its text.
+    #[error("{message}")]
+    Query { status: StatusCode, code: &'static str, message: String, line: Option<u64>, column: Option<u64>, hint: Option<String> },
     #[error("{message}")]
     TooMany { code: &'static str, message: String, retry_after_s: u64 },
     /// Temporarily impossible; the same request may be sent again.
@@ -100,7 +112,7 @@ impl ApiError {
             Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Malformed { status, .. } => *status,
+            Self::Malformed { status, .. } | Self::Query { status, .. } => *status,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -116,9 +128,11 @@ impl ApiError {
             Self::Forbidden(_) => "forbidden",
             Self::CrossSite => "cross_site",
             Self::NotFound(_) => "not_found",
-            Self::Conflict { code, .. } | Self::Malformed { code, .. } | Self::TooMany { code, .. } | Self::Unavailable { code, .. } => {
-                code
-            }
+            Self::Conflict { code, .. }
+            | Self::Malformed { code, .. }
+            | Self::Query { code, .. }
+            | Self::TooMany { code, .. }
+            | Self::Unavailable { code, .. } => code,
             Self::Invalid(_) => "invalid",
             Self::Store(_) => "store_unavailable",
             Self::Internal(_) => "internal",
@@ -144,6 +158,10 @@ impl IntoResponse for ApiError {
             let cause = self.source().map(chain).unwrap_or_default();
             tracing::error!(request = id.as_deref(), code = self.code(), cause, "{self}");
         }
+        let (line, column, hint) = match &self {
+            Self::Query { line, column, hint, .. } => (*line, *column, hint.clone()),
+            _ => (None, None, None),
+        };
         let problem = Problem {
             kind: format!("about:blank#{}", self.code()),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -155,6 +173,9 @@ impl IntoResponse for ApiError {
                 Self::Invalid(errors) => errors.clone(),
                 _ => Vec::new(),
             },
+            line,
+            column,
+            hint,
         };
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();

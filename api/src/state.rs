@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use rollcall_analytics::attendance::EngineHandle;
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::{Limits, QueryEngine};
 use rollcall_model::time::Clock;
 use rollcall_store::Store;
 use rollcall_store::directory::DirectoryCache;
@@ -52,6 +53,8 @@ pub struct ApiConfig {
     pub live_connections_max: usize,
     /// A live reader that does not take one message within this time is too slow: it is disconnected with 1013.
     pub live_write_timeout: Duration,
+    /// What one query of the doors may use.
+    pub sql_limits: Limits,
 }
 
 impl Default for ApiConfig {
@@ -66,6 +69,7 @@ impl Default for ApiConfig {
             live_connections_per_account_max: 50,
             live_connections_max: 20_000,
             live_write_timeout: Duration::from_secs(10),
+            sql_limits: Limits::default(),
         }
     }
 }
@@ -94,6 +98,7 @@ pub struct ApiParts {
     pub log: Arc<dyn Log>,
     pub hub: Hub,
     pub engine: EngineHandle,
+    pub queries: QueryEngine,
     pub registry: Registry,
     pub ready: ReadyChecks,
     /// Cancelled when the server stops: live connections are closed.

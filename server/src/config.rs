@@ -48,6 +48,8 @@ pub struct Config {
     pub ingest: Ingest,
     pub retention: Retention,
     pub history: History,
+    pub hot: Hot,
+    pub sql: Sql,
     pub trace: Trace,
 }
 
@@ -103,6 +105,23 @@ pub struct History {
     pub telemetry_days: u32,
     pub activity_days: u32,
     pub mark_days: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hot {
+    pub keep_hours: u32,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sql {
+    pub concurrent: usize,
+    pub time_s: u64,
+    pub memory_bytes: usize,
+    pub spill_bytes: u64,
+    pub rows: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -175,6 +194,9 @@ impl Config {
         }
         if self.history.flush_interval_s == 0 {
             bail!("history.flush_interval_s must be at least 1");
+        }
+        if self.sql.concurrent == 0 || self.sql.time_s == 0 || self.sql.rows == 0 {
+            bail!("sql.concurrent, sql.time_s and sql.rows must be at least 1");
         }
         if !self.tls.mqtt.is_empty() {
             self.tls.mqtt.parse::<SocketAddr>().with_context(|| format!("tls.mqtt: {:?} is not an address", self.tls.mqtt))?;

@@ -13,7 +13,9 @@ use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::engagement::store::{StoreClasses, StoreEngagement};
 use rollcall_analytics::engagement::{Engagement, EngagementDeps};
+use rollcall_analytics::hot::{HotConfig, HotTables};
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::{EngineConfig, Limits, QueryEngine, tables};
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
 use rollcall_model::time::Clock;
@@ -85,6 +87,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
     let pool = QueryPool::new()?;
+    let hot = start_hot(&mut running, &config, &log)?;
+    let queries = start_queries(&config, &hot, &cache)?;
     start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
@@ -101,11 +105,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     live.wait_ready().await;
     let addresses = (sockets.http.local_addr()?, sockets.mqtt.local_addr()?);
     let api = ApiState::new(ApiParts {
-        config: ApiConfig { cookie_secure: config.secure_cookies == SecureCookies::Always, ..ApiConfig::default() },
+        config: ApiConfig {
+            cookie_secure: config.secure_cookies == SecureCookies::Always,
+            sql_limits: sql_limits(&config),
+            ..ApiConfig::default()
+        },
         clock: Clock::System,
         log: log.clone(),
         hub,
         engine: live,
+        queries,
         store: store.clone(),
         vault: Arc::new(vault),
         passwords: Passwords::new(password_checks_max())?,
@@ -196,6 +205,37 @@ fn start_live(
     handle
 }
 
+fn start_hot(running: &mut Subsystems, config: &Config, log: &Arc<EmbeddedLog>) -> Result<Arc<HotTables>> {
+    let keep = Duration::from_secs(u64::from(config.hot.keep_hours) * 3_600);
+    let tables = HotTables::new(HotConfig { keep, bytes_max: usize::try_from(config.hot.bytes)?, ..HotConfig::default() });
+    let (reader, log, stop) = (tables.clone(), log.clone(), running.stop("hot tables"));
+    running.spawn("hot tables", async move { Ok(reader.run(log, Clock::System, stop).await?) });
+    Ok(tables)
+}
+
+/// The query engine with its threads, and every table that it has.
+fn start_queries(config: &Config, hot: &Arc<HotTables>, cache: &Arc<DirectoryCache>) -> Result<QueryEngine> {
+    let spill = config.data_dir.join("spill");
+    std::fs::create_dir_all(&spill).with_context(|| format!("cannot create {}", spill.display()))?;
+    let settings = EngineConfig { concurrent_max: config.sql.concurrent, spill_dir: Some(spill), ..EngineConfig::default() };
+    let engine = QueryEngine::new(settings).context("cannot start the threads of queries")?;
+    for table in tables::hot_tables(hot).into_iter().chain(tables::directory_tables(cache)) {
+        engine.register(table);
+    }
+    Ok(engine)
+}
+
+fn sql_limits(config: &Config) -> Limits {
+    let sql = &config.sql;
+    Limits {
+        time: Duration::from_secs(sql.time_s),
+        memory_bytes: sql.memory_bytes,
+        spill_bytes: sql.spill_bytes,
+        rows: sql.rows,
+        ..Limits::default()
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 fn start_engagement(
     running: &mut Subsystems,
@@ -276,6 +316,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     running.end_after("sink", SINK_DRAIN, || log.status().readers.iter().any(|(reader, at)| reader == "sink" && *at >= durable)).await;
     running.end("engagement").await;
     running.end("history").await;
+    running.end("hot tables").await;
     running.end("live attendance").await;
     running.end("subscribers").await;
     running.end("http").await;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use rollcall_model::ids::{DistrictId, PersonId};
+use sha2::{Digest, Sha256};
 
 use crate::secret::fill_random;
 
@@ -131,6 +132,18 @@ impl Vault {
         opened.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(VaultError::WrongKey { field })
     }
 
+    /// A key of a district for one purpose: the same as long as the vault's key is, and telling nothing of it or of any
+    /// other derived key.
+    pub fn derived_key(&self, district: DistrictId, purpose: &str) -> [u8; KEY_BYTES] {
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(b"rollcall derived key").chain_update(district.as_bytes()).chain_update(purpose).finalize().into();
+        let nonce: [u8; NONCE_BYTES] = digest[..NONCE_BYTES].try_into().expect("a digest is longer than a nonce");
+        // The cipher's key stream for a nonce that no sealed value has but with the chance of a guessed one.
+        let stream = self.cipher.encrypt(&XNonce::from(nonce), Payload { msg: &[0; KEY_BYTES], aad: &digest });
+        let stream = stream.expect("thirty-two bytes are not too long to encrypt");
+        stream[..KEY_BYTES].try_into().expect("as many bytes as went in, and the tag")
+    }
+
     /// Both parts of a name; a part that is not there is empty.
     pub fn open_name(
         &self,
@@ -210,6 +223,17 @@ mod tests {
         assert!(vault.open(district, PersonId::random(), Field::Family, &sealed).is_err());
         assert!(vault.open(district, person, Field::Given, &sealed).is_err());
         assert!(matches!(vault.open(district, person, Field::Family, &sealed[..20]), Err(VaultError::Short { .. })));
+    }
+
+    #[test]
+    fn derived_keys_differ_by_district_purpose_and_vault() {
+        let (one, other) = (DistrictId::from_bytes([1; 16]), DistrictId::from_bytes([2; 16]));
+        let vault = Vault::new(&[7; 32]);
+        let key = vault.derived_key(one, "analytics");
+        assert_eq!(key, Vault::new(&[7; 32]).derived_key(one, "analytics"));
+        assert_ne!(key, vault.derived_key(other, "analytics"));
+        assert_ne!(key, vault.derived_key(one, "other"));
+        assert_ne!(key, Vault::new(&[8; 32]).derived_key(one, "analytics"));
     }
 
     #[test]

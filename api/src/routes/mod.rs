@@ -13,5 +13,6 @@ pub mod reports;
 pub mod schools;
 pub mod sections;
 pub mod session;
+pub mod sql;
 pub mod students;
 pub mod tokens;

@@ -154,6 +154,7 @@ impl Town {
             log: log.clone(),
             hub: hub.clone(),
             engine: handle.clone(),
+            queries: rollcall_analytics::query::QueryEngine::new(rollcall_analytics::query::EngineConfig::default()).unwrap(),
             registry: registry.clone(),
             ready: Arc::new(Vec::new),
             shutdown: shutdown.clone(),

@@ -1,0 +1,173 @@
+//! One batch of a hot table, with what is known of its rows without looking at them.
+//!
+//! Statistics prune whole batches; a postings list (the row numbers ordered by id) finds the rows of one section, device
+//! or person among some 8,192 with a binary search, at two bytes a row and column.
+
+use arrow::array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
+use rollcall_model::ids::Offset;
+
+use super::table::OFFSET;
+
+/// Sixteen bytes of a UUID.
+pub type Id = [u8; 16];
+
+/// A column with at most this many different ids in a batch has them listed; one with more is searched.
+pub const SMALL_SET_MAX: usize = 64;
+
+/// Rows fewer than this are looked through: a postings list would cost more than it saves.
+const POSTINGS_ROWS_MIN: usize = 1_024;
+
+/// Columns that queries pick single values of.
+const POSTED: [&str; 5] = ["school", "section", "device", "person", "student"];
+
+/// What is known of an id column.
+#[derive(Debug)]
+pub struct IdStats {
+    /// All ids of the column, in order; `None`: more than [`SMALL_SET_MAX`].
+    pub set: Option<Vec<Id>>,
+    pub has_null: bool,
+    /// Numbers of the rows with an id, ordered by it; `None`: the set says enough, or nobody asks by this column.
+    postings: Option<Vec<u16>>,
+}
+
+/// Rows of one table, in the order of the log, with their statistics. Immutable; shared by all queries.
+#[derive(Debug)]
+pub struct HotBatch {
+    pub rows: RecordBatch,
+    /// Offset of the first row.
+    pub first: Offset,
+    /// Offset of the last row. Between the two may lie rows of other kinds.
+    pub last: Offset,
+    /// Least and greatest event time, in milliseconds.
+    pub ts: (i64, i64),
+    /// Least and greatest time of receipt, in milliseconds.
+    pub received: (i64, i64),
+    /// By column; `None` where the column holds no ids.
+    ids: Vec<Option<IdStats>>,
+    /// Bytes that the batch keeps from being freed for its column values, postings and offsets.
+    pub bytes: usize,
+}
+
+/// The id at `row` of a column that holds ids.
+pub fn id_at(column: &FixedSizeBinaryArray, row: usize) -> Id {
+    column.value(row).try_into().expect("an id column is sixteen bytes wide by its schema")
+}
+
+fn bounds(rows: &RecordBatch, name: &str) -> (i64, i64) {
+    let Some(column) = rows.column_by_name(name) else { return (i64::MIN, i64::MAX) };
+    let values = column.as_primitive::<TimestampMillisecondType>().reinterpret_cast::<Int64Type>();
+    let least = values.values().iter().min().copied().unwrap_or(i64::MAX);
+    (least, values.values().iter().max().copied().unwrap_or(i64::MIN))
+}
+
+impl IdStats {
+    fn of(column: &FixedSizeBinaryArray, post: bool) -> Self {
+        let has_null = column.null_count() > 0;
+        let mut set: Vec<Id> = Vec::new();
+        let mut is_small = true;
+        for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
+            let id = id_at(column, row);
+            if let Err(place) = set.binary_search(&id) {
+                if set.len() == SMALL_SET_MAX {
+                    is_small = false;
+                    break;
+                }
+                set.insert(place, id);
+            }
+        }
+        let worth = post && column.len() >= POSTINGS_ROWS_MIN && (!is_small || set.len() > 1);
+        Self { set: is_small.then_some(set), has_null, postings: worth.then(|| post_rows(column)).flatten() }
+    }
+
+    /// The rows whose id is one of `wanted`, ascending; `None`: there are no postings, look through the column.
+    fn rows_of(&self, column: &FixedSizeBinaryArray, wanted: &[Id]) -> Option<Vec<u32>> {
+        let postings = self.postings.as_ref()?;
+        let mut found = Vec::new();
+        for id in wanted {
+            let start = postings.partition_point(|row| column.value(*row as usize) < id.as_slice());
+            let rows = postings[start..].iter().take_while(|row| column.value(**row as usize) == id.as_slice());
+            found.extend(rows.map(|row| u32::from(*row)));
+        }
+        found.sort_unstable();
+        Some(found)
+    }
+}
+
+/// Row numbers ordered by id; `None` when a number would not fit.
+fn post_rows(column: &FixedSizeBinaryArray) -> Option<Vec<u16>> {
+    u16::try_from(column.len()).ok()?;
+    // The first eight bytes decide nearly always; comparing whole ids through the array would take twice as long.
+    let prefix = |row: u16| u64::from_be_bytes(column.value(row as usize)[..8].try_into().expect("eight of sixteen bytes"));
+    let valid = (0..column.len() as u16).filter(|row| column.is_valid(*row as usize));
+    let mut keyed: Vec<(u64, u16)> = valid.map(|row| (prefix(row), row)).collect();
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| column.value(a.1 as usize).cmp(column.value(b.1 as usize))));
+    Some(keyed.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Which rows of a batch a test leaves.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    All,
+    None,
+    /// These, ascending.
+    Rows(Vec<u32>),
+}
+
+impl HotBatch {
+    /// Takes rows in a table's schema; there must be at least one.
+    pub fn new(rows: RecordBatch) -> Self {
+        let offsets = rows.column_by_name(OFFSET).expect("a table's schema ends with the offset").as_primitive::<UInt64Type>();
+        let first = Offset(offsets.value(0));
+        let last = Offset(offsets.value(offsets.len() - 1));
+        let stats = rows.schema_ref().fields().iter().zip(rows.columns()).map(|(field, column)| match field.data_type() {
+            DataType::FixedSizeBinary(16) => Some(IdStats::of(column.as_fixed_size_binary(), POSTED.contains(&field.name().as_str()))),
+            _ => None,
+        });
+        let ids: Vec<Option<IdStats>> = stats.collect();
+        let posted = ids.iter().flatten().filter_map(|stats| stats.postings.as_ref()).map(|rows| rows.len() * 2).sum::<usize>();
+        let values = rows.columns().iter().map(|column| value_bytes(column.as_ref())).sum::<usize>();
+        Self { ts: bounds(&rows, "ts"), received: bounds(&rows, "received"), bytes: values + posted, rows, first, last, ids }
+    }
+
+    pub fn id_stats(&self, column: usize) -> Option<&IdStats> {
+        self.ids.get(column)?.as_ref()
+    }
+
+    /// The rows whose id in `column` is one of `wanted`, which is in order.
+    pub fn keep(&self, column: usize, wanted: &[Id]) -> Left {
+        let Some(stats) = self.id_stats(column) else { return Left::All };
+        if let Some(set) = &stats.set {
+            let hits = set.iter().filter(|id| wanted.binary_search(id).is_ok()).count();
+            if hits == 0 {
+                return Left::None;
+            }
+            if hits == set.len() && !stats.has_null {
+                return Left::All;
+            }
+        }
+        let ids = self.rows.column(column).as_fixed_size_binary();
+        let rows = stats.rows_of(ids, wanted).unwrap_or_else(|| {
+            let hit = |row: &u32| ids.is_valid(*row as usize) && wanted.binary_search(&id_at(ids, *row as usize)).is_ok();
+            (0..ids.len() as u32).filter(hit).collect()
+        });
+        if rows.is_empty() { Left::None } else { Left::Rows(rows) }
+    }
+}
+
+/// Bytes of a column's values, whatever larger buffers they are slices of.
+fn value_bytes(column: &dyn Array) -> usize {
+    let rows = column.len();
+    let nulls = column.nulls().map_or(0, |_| rows.div_ceil(8));
+    let values = match column.data_type() {
+        DataType::Boolean => rows.div_ceil(8),
+        DataType::FixedSizeBinary(width) => rows * *width as usize,
+        DataType::Utf8 => {
+            let offsets = column.as_string::<i32>().value_offsets();
+            (offsets[rows] - offsets[0]) as usize + rows * 4
+        }
+        DataType::Dictionary(key, _) => rows * key.primitive_width().unwrap_or(1),
+        other => rows * other.primitive_width().unwrap_or(0),
+    };
+    values + nulls
+}

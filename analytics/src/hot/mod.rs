@@ -1,0 +1,220 @@
+//! Hot tables: the events of the last hours in memory, as Arrow batches that SQL reads without copying them.
+//!
+//! # Promises
+//! - A row is in its table as soon as it is durable and the reader has got to it; [`HotTables::changed`] says how far.
+//! - Every row of a kind with `snapshot.first <= offset < snapshot.end` is in the snapshot, once, in the log's order.
+//! - A snapshot never changes. Its columns share the buffers of the log's batches, or, where those were small, of the
+//!   batch of about [`HotConfig::batch_rows`] rows into which they were put together once.
+//! - Bounded by time and by bytes over all tables together; the oldest batch goes first. What has left is read from
+//!   history.
+//! - The reader is not registered with the log: a slow one never holds trimming or intake back. When the log has been
+//!   trimmed past it, it drops what it has and goes on with the oldest row there is.
+
+mod batch;
+pub mod provider;
+mod reader;
+mod scan;
+pub mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use parking_lot::{Mutex, RwLock};
+use rollcall_model::event::Kind;
+use rollcall_model::ids::Offset;
+use rollcall_model::time::UtcMillis;
+use rollcall_stream::EventBatch;
+use tokio::sync::watch;
+
+pub use batch::HotBatch;
+pub use provider::{HotScan, HotTable};
+use table::KINDS;
+
+/// The bounds of the hot tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotConfig {
+    /// Events received longer ago than this leave.
+    pub keep: Duration,
+    /// Most bytes of all tables together, columns and postings; beyond it the oldest batch leaves.
+    pub bytes_max: usize,
+    /// Rows of a coalesced batch. Smaller ones make selective queries several times slower, larger ones prune worse.
+    pub batch_rows: usize,
+}
+
+impl Default for HotConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(12 * 3600), bytes_max: 512 * 1024 * 1024, batch_rows: 8_192 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HotError {
+    /// The log cannot be read any more; the process restarts.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] rollcall_stream::LogError),
+}
+
+/// One table at one moment.
+#[derive(Debug, Default)]
+pub struct HotSnapshot {
+    /// In the order of the log.
+    pub batches: Vec<Arc<HotBatch>>,
+    /// Every row of the kind from this offset on is here.
+    pub first: Offset,
+    /// Up to this offset the log has been read.
+    pub end: Offset,
+}
+
+impl HotSnapshot {
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(|batch| batch.rows.num_rows()).sum()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.bytes).sum()
+    }
+}
+
+/// What one table grows from.
+#[derive(Default)]
+struct Growing {
+    closed: Vec<Arc<HotBatch>>,
+    /// Small batches since the last closed one, queryable as they are.
+    open: Vec<Arc<HotBatch>>,
+    open_rows: usize,
+    first: Offset,
+}
+
+/// The tables. Shared by the reader, which grows them, and everybody who asks.
+pub struct HotTables {
+    config: HotConfig,
+    growing: Mutex<[Growing; KINDS.len()]>,
+    current: RwLock<[Arc<HotSnapshot>; KINDS.len()]>,
+    changed: watch::Sender<Offset>,
+}
+
+impl HotTables {
+    /// Empty tables; [`HotTables::run`] fills them.
+    pub fn new(config: HotConfig) -> Arc<Self> {
+        Arc::new(Self { config, growing: Mutex::default(), current: RwLock::default(), changed: watch::Sender::new(Offset(0)) })
+    }
+
+    /// The newest state of a kind's table.
+    ///
+    /// # Panics
+    /// When the kind is not a table.
+    pub fn snapshot(&self, kind: Kind) -> Arc<HotSnapshot> {
+        let index = table::index(kind).expect("only the kinds that are tables have a snapshot");
+        Arc::clone(&self.current.read()[index])
+    }
+
+    /// Up to which offset the tables have the log. Marked as changed with every read.
+    pub fn changed(&self) -> watch::Receiver<Offset> {
+        self.changed.subscribe()
+    }
+
+    /// Rows and bytes of all tables together.
+    pub fn size(&self) -> (usize, usize) {
+        let current = self.current.read();
+        current.iter().fold((0, 0), |(rows, bytes), table| (rows + table.rows(), bytes + table.bytes()))
+    }
+
+    /// Forgets everything and begins again at `first`: for the start, and when the log was trimmed past the reader.
+    pub fn begin_at(&self, first: Offset) {
+        let mut growing = self.growing.lock();
+        for table in growing.iter_mut() {
+            *table = Growing { first, ..Growing::default() };
+        }
+        self.publish(&growing, first);
+    }
+
+    /// Takes what was read from the log, up to `next`, and lets the oldest go beyond the bounds. Batches of kinds that
+    /// are not tables are passed over. The reader calls it; a test or a benchmark may in its place.
+    pub fn take(&self, batches: &[EventBatch], next: Offset, now: UtcMillis) {
+        let mut growing = self.growing.lock();
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            let Some(index) = table::index(batch.kind) else { continue };
+            growing[index].push(HotBatch::new(table::present(batch.kind, batch.first, &batch.rows)), self.config.batch_rows);
+        }
+        self.evict(&mut growing, now);
+        self.publish(&growing, next);
+    }
+
+    fn evict(&self, growing: &mut [Growing; KINDS.len()], now: UtcMillis) {
+        let oldest = now.0.saturating_sub(self.config.keep.as_millis() as i64);
+        for table in growing.iter_mut() {
+            while table.closed.first().is_some_and(|batch| batch.received.1 < oldest) {
+                table.drop_oldest();
+            }
+        }
+        let mut bytes: usize = growing.iter().map(Growing::bytes).sum();
+        while bytes > self.config.bytes_max {
+            let tables = growing.iter_mut().filter(|table| !table.closed.is_empty());
+            let Some(table) = tables.min_by_key(|table| table.closed[0].first) else { break };
+            bytes -= table.closed[0].bytes;
+            table.drop_oldest();
+        }
+    }
+
+    fn publish(&self, growing: &[Growing; KINDS.len()], end: Offset) {
+        let mut current = self.current.write();
+        for (shown, table) in current.iter_mut().zip(growing) {
+            let batches = table.closed.iter().chain(&table.open).cloned().collect();
+            *shown = Arc::new(HotSnapshot { batches, first: table.first, end });
+        }
+        drop(current);
+        self.changed.send_replace(end);
+    }
+}
+
+impl Growing {
+    /// Adds a batch behind the others. One that is large enough stays as it is; small ones are put together when they
+    /// are enough.
+    fn push(&mut self, batch: HotBatch, batch_rows: usize) {
+        let rows = batch.rows.num_rows();
+        if rows >= batch_rows / 2 {
+            self.close_open();
+            self.closed.extend(split(batch, batch_rows).into_iter().map(Arc::new));
+            return;
+        }
+        self.open.push(Arc::new(batch));
+        self.open_rows += rows;
+        if self.open_rows >= batch_rows {
+            self.close_open();
+        }
+    }
+
+    fn close_open(&mut self) {
+        self.open_rows = 0;
+        let open = std::mem::take(&mut self.open);
+        if open.len() <= 1 {
+            self.closed.extend(open);
+            return;
+        }
+        let rows: Vec<&RecordBatch> = open.iter().map(|batch| &batch.rows).collect();
+        let together = concat_batches(rows[0].schema_ref(), rows).expect("batches of one table have one schema");
+        self.closed.push(Arc::new(HotBatch::new(together)));
+    }
+
+    fn drop_oldest(&mut self) {
+        let batch = self.closed.remove(0);
+        self.first = Offset(batch.last.0 + 1);
+    }
+
+    fn bytes(&self) -> usize {
+        self.closed.iter().chain(&self.open).map(|batch| batch.bytes).sum()
+    }
+}
+
+/// A batch larger than two coalesced ones is cut, sharing its buffers, so that statistics stay narrow and row numbers
+/// fit the postings.
+fn split(batch: HotBatch, batch_rows: usize) -> Vec<HotBatch> {
+    let rows = batch.rows.num_rows();
+    if rows < 2 * batch_rows {
+        return vec![batch];
+    }
+    let starts = (0..rows).step_by(batch_rows);
+    starts.map(|start| HotBatch::new(batch.rows.slice(start, batch_rows.min(rows - start)))).collect()
+}

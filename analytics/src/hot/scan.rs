@@ -1,0 +1,195 @@
+//! Which rows of a hot table a query wants: the filters that the table answers itself.
+//!
+//! `id column = constant` and `id column IN (constants)` are answered exactly, by the small sets and postings of each
+//! batch, so that the scope filters of every query cost nothing where a batch lies wholly inside them. Ranges of event
+//! time, time of receipt and offset only leave batches out; the rows in what remains are filtered again above.
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+
+use super::batch::{HotBatch, Id, Left};
+use super::table::OFFSET;
+
+/// An exact test: the id in `column` is one of `wanted`, which is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdTest {
+    pub column: usize,
+    pub wanted: Vec<Id>,
+}
+
+/// Bounds of one column, inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    least: i64,
+    greatest: i64,
+}
+
+const EVERYTHING: Range = Range { least: i64::MIN, greatest: i64::MAX };
+
+/// What a scan leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    tests: Vec<IdTest>,
+    ts: Range,
+    received: Range,
+    offset: Range,
+}
+
+/// How much of a filter the table answers.
+pub fn support(schema: &SchemaRef, filter: &Expr) -> TableProviderFilterPushDown {
+    if id_test(schema, filter).is_some() {
+        TableProviderFilterPushDown::Exact
+    } else if range_test(filter).is_some() {
+        TableProviderFilterPushDown::Inexact
+    } else {
+        TableProviderFilterPushDown::Unsupported
+    }
+}
+
+fn id_of(expr: &Expr) -> Option<Id> {
+    match expr {
+        Expr::Literal(ScalarValue::FixedSizeBinary(16, Some(bytes)), _) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    }
+}
+
+fn column_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Column(column) => Some(&column.name),
+        _ => None,
+    }
+}
+
+/// The filter as an exact test of ids.
+pub fn id_test(schema: &SchemaRef, filter: &Expr) -> Option<IdTest> {
+    let (name, mut wanted) = match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (column_of(left), id_of(right)) {
+            (Some(name), Some(id)) => (name, vec![id]),
+            _ => (column_of(right)?, vec![id_of(left)?]),
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            let (one, other) = (id_test(schema, left)?, id_test(schema, right)?);
+            if one.column != other.column {
+                return None;
+            }
+            (schema.field(one.column).name().as_str(), [one.wanted, other.wanted].concat())
+        }
+        Expr::InList(InList { expr, list, negated: false }) => (column_of(expr)?, list.iter().map(id_of).collect::<Option<Vec<Id>>>()?),
+        _ => return None,
+    };
+    wanted.sort_unstable();
+    wanted.dedup();
+    Some(IdTest { column: schema.index_of(name).ok()?, wanted })
+}
+
+fn number_of(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Literal(ScalarValue::TimestampMillisecond(Some(value), _), _) => Some(*value),
+        // Finer units are rounded down; the bound that this gives is off by less than a millisecond, see `range_test`.
+        Expr::Literal(ScalarValue::TimestampMicrosecond(Some(value), _), _) => Some(value.div_euclid(1_000)),
+        Expr::Literal(ScalarValue::TimestampNanosecond(Some(value), _), _) => Some(value.div_euclid(1_000_000)),
+        Expr::Literal(ScalarValue::UInt64(Some(value)), _) => i64::try_from(*value).ok(),
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => Some(*value),
+        _ => None,
+    }
+}
+
+/// The column's name and the bounds that a comparison sets on it. The bounds include the constant itself and one more
+/// on the open side, which can only keep a batch too many.
+fn range_test(filter: &Expr) -> Option<(&'static str, Range)> {
+    if let Expr::Between(between) = filter
+        && !between.negated
+    {
+        let name = ranged(column_of(&between.expr)?)?;
+        return Some((name, Range { least: number_of(&between.low)?, greatest: number_of(&between.high)?.saturating_add(1) }));
+    }
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+    let (name, value, op) = match (column_of(left), number_of(right)) {
+        (Some(name), Some(value)) => (name, value, *op),
+        _ => (column_of(right)?, number_of(left)?, op.swap()?),
+    };
+    let name = ranged(name)?;
+    let above = Range { least: value, ..EVERYTHING };
+    let below = Range { greatest: value.saturating_add(1), ..EVERYTHING };
+    match op {
+        Operator::Gt | Operator::GtEq => Some((name, above)),
+        Operator::Lt | Operator::LtEq => Some((name, below)),
+        Operator::Eq => Some((name, Range { least: value, greatest: value.saturating_add(1) })),
+        _ => None,
+    }
+}
+
+fn ranged(name: &str) -> Option<&'static str> {
+    ["ts", "received", OFFSET].into_iter().find(|known| *known == name)
+}
+
+impl Range {
+    fn and(self, other: Self) -> Self {
+        Self { least: self.least.max(other.least), greatest: self.greatest.min(other.greatest) }
+    }
+
+    fn meets(self, (least, greatest): (i64, i64)) -> bool {
+        self.least <= greatest && least <= self.greatest
+    }
+}
+
+impl Selection {
+    pub fn new(schema: &SchemaRef, filters: &[Expr]) -> Self {
+        let mut selection = Self { tests: Vec::new(), ts: EVERYTHING, received: EVERYTHING, offset: EVERYTHING };
+        for filter in filters {
+            if let Some(test) = id_test(schema, filter) {
+                selection.tests.push(test);
+            } else if let Some((name, range)) = range_test(filter) {
+                let bound = match name {
+                    "ts" => &mut selection.ts,
+                    "received" => &mut selection.received,
+                    _ => &mut selection.offset,
+                };
+                *bound = bound.and(range);
+            }
+        }
+        // The test with the fewest values first: it leaves the fewest rows for the others to look at.
+        selection.tests.sort_by_key(|test| test.wanted.len());
+        selection
+    }
+
+    /// Whether the selection leaves everything.
+    pub fn is_everything(&self) -> bool {
+        self.tests.is_empty() && [self.ts, self.received, self.offset].iter().all(|range| *range == EVERYTHING)
+    }
+
+    /// Whether the statistics alone let the batch have a row that is wanted.
+    pub fn may_have(&self, batch: &HotBatch) -> bool {
+        let offsets = (batch.first.0 as i64, batch.last.0 as i64);
+        let in_range = self.ts.meets(batch.ts) && self.received.meets(batch.received) && self.offset.meets(offsets);
+        let in_sets = || {
+            self.tests.iter().all(|test| match batch.id_stats(test.column).and_then(|stats| stats.set.as_ref()) {
+                Some(set) => set.iter().any(|id| test.wanted.binary_search(id).is_ok()),
+                None => true,
+            })
+        };
+        in_range && in_sets()
+    }
+
+    /// The rows of a batch that pass the exact tests.
+    pub fn left_of(&self, batch: &HotBatch) -> Left {
+        let mut left = Left::All;
+        for test in &self.tests {
+            left = match (left, batch.keep(test.column, &test.wanted)) {
+                (_, Left::None) | (Left::None, _) => return Left::None,
+                (Left::All, kept) | (kept, Left::All) => kept,
+                (Left::Rows(one), Left::Rows(other)) => both(&one, &other),
+            };
+        }
+        left
+    }
+}
+
+/// The rows in both ascending lists.
+fn both(one: &[u32], other: &[u32]) -> Left {
+    let (few, many) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    let rows: Vec<u32> = few.iter().copied().filter(|row| many.binary_search(row).is_ok()).collect();
+    if rows.is_empty() { Left::None } else { Left::Rows(rows) }
+}

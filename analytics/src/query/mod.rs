@@ -1,0 +1,32 @@
+//! Any SQL over the hot tables and whatever else is registered, by people, for what they may see.
+//!
+//! # Promises
+//! - A query sees the caller's district and, by role, the caller's schools, sections and students: as filters in the
+//!   logical plan above every scan ([`scope`]). No text removes them.
+//! - Only queries run: nothing is written, no file and no network address is read, no setting is changed
+//!   ([`statement`]). No name of a person is in the engine.
+//! - Roles without student-level rights get figures about groups only ([`privacy`]).
+//! - Queries run on threads of their own with a lower priority than boards and intake. Each has limits on time, memory,
+//!   disk and result ([`Limits`]); at one of them it ends with an error that says which, and the others go on. Operators
+//!   that can, spill to disk first.
+//! - Dropping the stream cancels the query.
+//! - An error says where in the text it is, by line and column, and the nearest known name.
+
+mod caller;
+mod engine;
+mod error;
+pub mod ids;
+mod limits;
+pub mod privacy;
+mod scope;
+mod source;
+mod statement;
+mod stream;
+pub mod tables;
+
+pub use caller::{Caller, GROUP_MIN, PrivacyKey};
+pub use engine::{ColumnInfo, QueryEngine, TableInfo};
+pub use error::{Bound, Place, QueryError};
+pub use limits::{EngineConfig, Limits};
+pub use source::{About, ScopeColumns, TableSource};
+pub use stream::QueryStream;

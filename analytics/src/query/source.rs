@@ -1,0 +1,66 @@
+//! What a table tells the engine of itself.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use rollcall_model::ids::Offset;
+use tokio::sync::watch;
+
+/// What the rows of a table are about: decides who may ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum About {
+    /// Students: figures of single ones need the right, others get groups.
+    Students,
+    /// Schools, sections, periods: nobody in particular.
+    Structure,
+    /// Devices and their health. The only tables of IT staff; not for teachers.
+    Devices,
+}
+
+/// By which columns the engine limits a table to what the caller may see. All are names of `FixedSizeBinary(16)` columns
+/// of ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScopeColumns {
+    pub about: About,
+    /// Always there: a table without it could not be kept apart.
+    pub district: &'static str,
+    pub school: Option<&'static str>,
+    pub section: Option<&'static str>,
+    /// The student (or other person) a row is about.
+    pub person: Option<&'static str>,
+    /// Further columns of which one value can belong to one person: a badge, an assigned device, a sequence number.
+    /// Roles without student-level rights do not see them.
+    pub identifying: &'static [&'static str],
+}
+
+/// One table of the engine. Registered once; asked for a provider with every query.
+///
+/// The provider returns the rows of all districts: the engine puts the caller's scope above every scan.
+pub trait TableSource: Send + Sync + 'static {
+    /// The name in SQL, lower case.
+    fn name(&self) -> &str;
+
+    fn schema(&self) -> SchemaRef;
+
+    /// One or two sentences on what a row is.
+    fn documentation(&self) -> &str;
+
+    /// One sentence on a column, with its unit.
+    fn column_documentation(&self, column: &str) -> Option<&str>;
+
+    fn scope(&self) -> ScopeColumns;
+
+    fn provider(&self) -> Arc<dyn TableProvider>;
+
+    /// Moves when the table may have changed; `None`: it changes too seldom to follow, and a live query looks at it only
+    /// together with others.
+    fn changed(&self) -> Option<watch::Receiver<Offset>> {
+        None
+    }
+
+    /// What the caller of every query on this table should know now, such as a file that could not be read.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

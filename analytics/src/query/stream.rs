@@ -1,0 +1,83 @@
+//! The rows of a running query on their way to a door.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+
+use super::QueryError;
+
+/// Batches that wait for the door; the query stops making more until one is taken.
+pub(super) const WAITING_BATCHES_MAX: usize = 4;
+
+/// A running query: a stream of batches. Dropping it cancels the query and frees what it holds.
+///
+/// An error is the last item. A query whose stream ended without one is whole.
+pub struct QueryStream {
+    /// How the rows are shown: ids and words of codes are text.
+    pub schema: SchemaRef,
+    /// What the reader of the result should know: figures left out, a source that could not be read.
+    pub warnings: Vec<String>,
+    /// Names of the tables that the query reads.
+    pub tables: Vec<String>,
+    pub(super) rows: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    pub(super) running: Running,
+    pub(super) started: Instant,
+    pub(super) rows_seen: usize,
+}
+
+/// What ends with the stream.
+pub(super) struct Running {
+    pub task: JoinHandle<()>,
+    pub _turns: [Option<OwnedSemaphorePermit>; 2],
+    /// The engine's threads live as long as a query that runs on them.
+    pub _engine: Arc<super::engine::Inner>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl QueryStream {
+    /// Rows that have been taken so far.
+    pub fn rows(&self) -> usize {
+        self.rows_seen
+    }
+
+    /// Since the query was given to the engine.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// All of the result, for callers that know it to be small.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+
+    /// Ends the query now.
+    pub fn cancel(self) {}
+}
+
+impl Stream for QueryStream {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.rows.poll_recv(context);
+        if let Poll::Ready(Some(Ok(batch))) = &polled {
+            self.rows_seen += batch.num_rows();
+        }
+        polled
+    }
+}

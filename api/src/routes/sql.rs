@@ -1,0 +1,164 @@
+//! Any SQL, over REST: the query, and the tables and columns that there are.
+//!
+//! The answer is streamed while it is made; a client that goes away cancels its query. JSON says at its end whether rows
+//! were cut at a limit or an error came in between; in the other formats the body then ends before it is complete.
+
+use axum::Json;
+use axum::body::Body as HttpBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::caller::Caller;
+use crate::extract::Body;
+use crate::problem::{ApiError, Problem};
+use crate::query::{self, Answer};
+use crate::state::ApiState;
+
+mod encode;
+
+use encode::{Encoder, Format};
+
+const WARNINGS: HeaderName = HeaderName::from_static("rollcall-warnings");
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlQuery {
+    /// One SELECT, WITH, EXPLAIN, SHOW TABLES or SHOW COLUMNS.
+    pub sql: String,
+}
+
+/// One column of an answer.
+#[derive(Serialize, ToSchema)]
+pub struct SqlColumn {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: String,
+}
+
+/// An answer as JSON.
+#[derive(Serialize, ToSchema)]
+pub struct SqlAnswer {
+    pub columns: Vec<SqlColumn>,
+    /// One array a row, one value a column.
+    #[schema(value_type = Vec<Vec<Object>>)]
+    pub rows: Vec<Vec<serde_json::Value>>,
+    pub warnings: Vec<String>,
+    /// Whether rows were cut at a limit; a warning says at which.
+    pub truncated: bool,
+    /// Why the answer ended before it was whole.
+    pub error: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct SqlTableColumn {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: String,
+    pub nullable: bool,
+    pub documentation: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct SqlTable {
+    pub name: String,
+    pub documentation: String,
+    pub columns: Vec<SqlTableColumn>,
+}
+
+/// The tables that the caller may query.
+#[derive(Serialize, ToSchema)]
+pub struct SqlCatalog {
+    pub tables: Vec<SqlTable>,
+}
+
+/// Runs a query. `Accept` chooses JSON, CSV, an Arrow IPC stream or Parquet.
+#[utoipa::path(post, path = "/api/v1/sql", tag = "sql", operation_id = "run_sql", request_body = SqlQuery, responses(
+    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer", content(
+        (SqlAnswer = "application/json"),
+        (String = "text/csv"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (Vec<u8> = "application/vnd.apache.parquet"),
+    )),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`sql_invalid`, `sql_refused`, `sql_limit`, `sql_data`", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`sql_busy`", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn run(
+    State(state): State<ApiState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(query): Body<SqlQuery>,
+) -> Result<Response, ApiError> {
+    let format = Format::accepted(&headers);
+    let answer = query::ask(&state, &caller, "rest", &query.sql).await?;
+    let warnings = ascii_json(&answer.warnings);
+    let encoder = Encoder::new(format, &answer.schema, answer.warnings.clone()).map_err(ApiError::internal)?;
+    let mut response = HttpBody::from_stream(chunks(encoder, answer)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    if let Ok(value) = HeaderValue::from_str(&warnings) {
+        headers.insert(WARNINGS, value);
+    }
+    Ok(response)
+}
+
+/// The encoded answer, piece by piece as the rows come.
+fn chunks(encoder: Encoder, answer: Answer) -> impl futures_util::Stream<Item = Result<Bytes, encode::Broken>> {
+    stream::unfold(Some((encoder, answer)), |running| async move {
+        let (mut encoder, mut answer) = running?;
+        let (chunk, goes_on) = match answer.next().await {
+            Some(Ok(rows)) => (encoder.rows(&rows), true),
+            Some(Err(error)) => (encoder.end(Some(error)), false),
+            None => (encoder.end(None), false),
+        };
+        let goes_on = goes_on && chunk.is_ok();
+        Some((chunk, goes_on.then_some((encoder, answer))))
+    })
+}
+
+/// JSON in ASCII, for a header.
+fn ascii_json(texts: &[String]) -> String {
+    let json = serde_json::to_string(texts).unwrap_or_default();
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            out.push(character);
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
+/// The tables and columns that the caller may query, with what they mean.
+#[utoipa::path(get, path = "/api/v1/sql/catalog", tag = "sql", operation_id = "get_sql_catalog", responses(
+    (status = 200, body = SqlCatalog),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn catalog(State(state): State<ApiState>, caller: Caller) -> Result<Json<SqlCatalog>, ApiError> {
+    let asks = query::query_caller(&state, &caller);
+    crate::caller::require(asks.may_query(), "this account may not query")?;
+    let tables = state.queries.catalog(&asks).into_iter().map(|table| SqlTable {
+        name: table.name,
+        documentation: table.documentation,
+        columns: table
+            .columns
+            .into_iter()
+            .map(|column| SqlTableColumn {
+                name: column.name,
+                data_type: column.data_type,
+                nullable: column.nullable,
+                documentation: column.documentation,
+            })
+            .collect(),
+    });
+    Ok(Json(SqlCatalog { tables: tables.collect() }))
+}

@@ -1,0 +1,243 @@
+//! Batches as bytes of the format that the client accepts.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::csv;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use rollcall_analytics::query::{Bound, QueryError};
+use serde_json::json;
+
+/// Rows of one row group of a Parquet answer; the writer holds as many in memory.
+const ROW_GROUP_ROWS_MAX: usize = 131_072;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    Json,
+    Csv,
+    ArrowStream,
+    Parquet,
+}
+
+impl Format {
+    /// The first known type of `Accept`; JSON when there is none.
+    pub fn accepted(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let types = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+        let known =
+            |name: &str| [Self::Json, Self::Csv, Self::ArrowStream, Self::Parquet].into_iter().find(|format| format.content_type() == name);
+        types.filter_map(known).next().unwrap_or(Self::Json)
+    }
+
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv",
+            Self::ArrowStream => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+}
+
+/// Why a body ends before it is complete.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error("the query ended early: {0}")]
+    Query(#[from] QueryError),
+    #[error("the rows could not be encoded: {0}")]
+    Arrow(#[from] ArrowError),
+    #[error("the rows could not be encoded: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+}
+
+/// One answer on its way into bytes. Each call gives the bytes that are ready.
+pub enum Encoder {
+    Json { started: bool, any: bool, head: Vec<u8>, warnings: Vec<String> },
+    Csv { head: bool, schema: SchemaRef },
+    Arrow(StreamWriter<Vec<u8>>),
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
+}
+
+impl Encoder {
+    pub fn new(format: Format, schema: &SchemaRef, warnings: Vec<String>) -> Result<Self, Broken> {
+        Ok(match format {
+            Format::Json => {
+                let columns = schema.fields().iter().map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}));
+                let columns = serde_json::Value::Array(columns.collect());
+                Self::Json { started: false, any: false, head: format!("{{\"columns\":{columns},\"rows\":[").into_bytes(), warnings }
+            }
+            Format::Csv => Self::Csv { head: true, schema: schema.clone() },
+            Format::ArrowStream => Self::Arrow(StreamWriter::try_new(Vec::new(), schema)?),
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
+                    .build();
+                Self::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?))
+            }
+        })
+    }
+
+    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Bytes, Broken> {
+        match self {
+            Self::Json { started, any, head, .. } => {
+                let mut out = if *started { Vec::new() } else { std::mem::take(head) };
+                *started = true;
+                write_rows(batch, any, &mut out)?;
+                Ok(out.into())
+            }
+            Self::Csv { head, .. } => {
+                let mut out = Vec::new();
+                csv::WriterBuilder::new().with_header(std::mem::take(head)).build(&mut out).write(batch)?;
+                Ok(out.into())
+            }
+            Self::Arrow(writer) => {
+                writer.write(batch)?;
+                Ok(std::mem::take(writer.get_mut()).into())
+            }
+            Self::Parquet(writer) => {
+                writer.write(batch)?;
+                Ok(std::mem::take(writer.inner_mut()).into())
+            }
+        }
+    }
+
+    /// The rest. An error that the format has no words for breaks the body off.
+    pub fn end(&mut self, error: Option<QueryError>) -> Result<Bytes, Broken> {
+        match self {
+            Self::Json { started, head, warnings, .. } => {
+                let mut out = if *started { Vec::new() } else { std::mem::take(head) };
+                let cut = matches!(error, Some(QueryError::Limit { bound: Bound::Rows | Bound::Bytes, .. }));
+                if let (true, Some(error)) = (cut, &error) {
+                    warnings.push(error.to_string());
+                }
+                let error = error.filter(|_| !cut).map(|error| error.to_string());
+                let rest = json!({"warnings": warnings, "truncated": cut, "error": error}).to_string();
+                out.extend_from_slice(b"],");
+                out.extend_from_slice(&rest.as_bytes()[1..]);
+                Ok(out.into())
+            }
+            _ if error.is_some() => Err(error.map_or_else(|| Broken::Query(QueryError::Stopped), Broken::Query)),
+            Self::Csv { head, schema } => {
+                let mut out = Vec::new();
+                if *head {
+                    csv::WriterBuilder::new().with_header(true).build(&mut out).write(&RecordBatch::new_empty(schema.clone()))?;
+                }
+                Ok(out.into())
+            }
+            Self::Arrow(writer) => {
+                writer.finish()?;
+                Ok(std::mem::take(writer.get_mut()).into())
+            }
+            Self::Parquet(writer) => {
+                writer.finish()?;
+                Ok(std::mem::take(writer.inner_mut()).into())
+            }
+        }
+    }
+}
+
+/// Rows as arrays, each but the very first after a comma. Numbers and truth values stand as such, what JSON has no number
+/// for as null, everything else as text.
+fn write_rows(batch: &RecordBatch, any: &mut bool, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let options = FormatOptions::default();
+    let columns = batch.columns();
+    let formatters = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect::<Result<Vec<_>, _>>()?;
+    for row in 0..batch.num_rows() {
+        if std::mem::replace(any, true) {
+            out.push(b',');
+        }
+        out.push(b'[');
+        for (place, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            if column.is_null(row) || column.data_type() == &DataType::Null {
+                out.extend_from_slice(b"null");
+                continue;
+            }
+            let text = formatter.value(row).try_to_string()?;
+            let is_bare = column.data_type().is_numeric() || column.data_type() == &DataType::Boolean;
+            if !is_bare {
+                serde_json::to_writer(&mut *out, &text).map_err(|error| ArrowError::JsonError(error.to_string()))?;
+            } else if text.ends_with(|end: char| end.is_ascii_digit()) || text.ends_with(['e', '.']) {
+                // `true` and `false` end in e; an infinity or "NaN" is no JSON.
+                out.extend_from_slice(text.as_bytes());
+            } else {
+                out.extend_from_slice(b"null");
+            }
+        }
+        out.push(b']');
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray};
+    use std::sync::Arc;
+
+    fn batch() -> RecordBatch {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("number", Arc::new(Float64Array::from(vec![Some(1.5), Some(f64::NAN), None]))),
+            ("flag", Arc::new(BooleanArray::from(vec![true, false, true]))),
+            ("text", Arc::new(StringArray::from(vec![Some("a\"b"), None, Some("ü")]))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn json_is_json_whatever_comes() {
+        let batch = batch();
+        for batches in 0..3 {
+            let mut encoder = Encoder::new(Format::Json, &batch.schema(), vec!["w".to_owned()]).unwrap();
+            let mut text = Vec::new();
+            for _ in 0..batches {
+                text.extend_from_slice(&encoder.rows(&batch).unwrap());
+            }
+            text.extend_from_slice(&encoder.end(None).unwrap());
+            let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(value["rows"].as_array().unwrap().len(), 3 * batches);
+            if batches > 0 {
+                assert_eq!(value["rows"][0], json!([1.5, true, "a\"b"]));
+                assert_eq!(value["rows"][1], json!([null, false, null]));
+            }
+            assert_eq!((&value["truncated"], &value["warnings"]), (&json!(false), &json!(["w"])));
+        }
+    }
+
+    #[test]
+    fn a_cut_answer_says_so_and_another_error_is_told() {
+        let batch = batch();
+        let end = |error| {
+            let mut encoder = Encoder::new(Format::Json, &batch.schema(), Vec::new()).unwrap();
+            let text = encoder.end(Some(error)).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+        };
+        let cut = end(QueryError::Limit { bound: Bound::Rows, message: "too many".to_owned() });
+        assert_eq!((&cut["truncated"], &cut["warnings"], &cut["error"]), (&json!(true), &json!(["too many"]), &json!(null)));
+        let failed = end(QueryError::Data { message: "divide by zero".to_owned() });
+        assert_eq!((&failed["truncated"], &failed["error"]), (&json!(false), &json!("divide by zero")));
+        let mut csv = Encoder::new(Format::Csv, &batch.schema(), Vec::new()).unwrap();
+        assert!(csv.end(Some(QueryError::Busy)).is_err());
+    }
+
+    #[test]
+    fn the_first_known_type_is_taken() {
+        let accepted = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, text.parse().unwrap());
+            Format::accepted(&headers)
+        };
+        assert_eq!(accepted("text/csv"), Format::Csv);
+        assert_eq!(accepted("text/html, application/vnd.apache.arrow.stream;q=0.9, */*"), Format::ArrowStream);
+        assert_eq!(accepted("*/*"), Format::Json);
+    }
+}
