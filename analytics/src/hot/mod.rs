@@ -15,6 +15,8 @@ pub mod provider;
 mod reader;
 mod scan;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

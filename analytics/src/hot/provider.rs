@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -216,6 +216,11 @@ impl Picking {
         let places: Vec<(usize, usize)> =
             picked.iter().enumerate().flat_map(|(batch, (_, rows))| rows.iter().map(move |row| (batch, *row as usize))).collect();
         let batches: Vec<&RecordBatch> = picked.iter().map(|(batch, _)| batch).collect();
+        if self.projection.as_ref().is_some_and(Vec::is_empty) {
+            // Only the number of rows is asked for.
+            let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+            return Ok(RecordBatch::try_new_with_options(batches[0].schema(), Vec::new(), &options)?);
+        }
         Ok(interleave_record_batch(&batches, &places)?)
     }
 

@@ -34,6 +34,10 @@ use super::{ids, privacy, scope};
 const CATALOG: &str = "rollcall";
 const SCHEMA: &str = "public";
 
+/// Stack of a thread of the queries: planning recurses into expressions, which [`statement`] bounds in depth. Only what is
+/// used takes memory.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 /// Rows that an operator hands on at a time.
 const BATCH_ROWS: usize = 8_192;
 
@@ -95,6 +99,7 @@ impl QueryEngine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads)
             .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
             .enable_time()
             .enable_io()
             .on_thread_start(move || yield_to_others(niceness))
@@ -136,9 +141,9 @@ impl QueryEngine {
         let (planned, planning) = oneshot::channel();
         let job = Job { inner: Arc::downgrade(&self.inner), caller: caller.clone(), sql: sql.to_owned(), limits: limits.clone() };
         let task = runtime.spawn(job.run(accepted, planned, rows));
-        let running = Running { task, _turns: turns, _engine: Arc::clone(&self.inner) };
+        let _running = Running { task, _turns: turns, _engine: Arc::clone(&self.inner) };
         let (schema, warnings, tables) = planning.await.map_err(|_| QueryError::Stopped)??;
-        Ok(QueryStream { schema, warnings, tables, rows: receiver, running, started, rows_seen: 0 })
+        Ok(QueryStream { schema, warnings, tables, rows: receiver, _running, started, rows_seen: 0 })
     }
 
     async fn turns(&self, account: AccountId) -> Result<[Option<OwnedSemaphorePermit>; 2], QueryError> {

@@ -153,7 +153,7 @@ pub(super) fn of_execution(error: &DataFusionError) -> QueryError {
     let root = error.find_root();
     let text = plain(&root.strip_backtrace());
     match root {
-        DataFusionError::ResourcesExhausted(_) if text.contains("disk") => QueryError::Limit {
+        _ if text.contains("used disk space during the spilling") => QueryError::Limit {
             bound: Bound::Spill,
             message: "the query needs more space on disk than one query may have; ask for less at a time".to_owned(),
         },

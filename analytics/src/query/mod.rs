@@ -23,6 +23,8 @@ mod source;
 mod statement;
 mod stream;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use caller::{Caller, GROUP_MIN, PrivacyKey};
 pub use engine::{ColumnInfo, QueryEngine, TableInfo};

@@ -5,12 +5,16 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Statement as Sql, Value, Visit, Visitor, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use uuid::Uuid;
 
 use super::error::{self, Bound, QueryError};
 
 /// Deepest nesting of a text; the parser recurses.
 const NESTING_MAX: usize = 64;
+
+/// Most tokens of a text that can make an expression deeper. A long list of constants has few of them.
+const OPERATORS_MAX: usize = 2_000;
 
 /// One statement that may run, and whether it is an EXPLAIN that runs the query too.
 pub struct Accepted {
@@ -32,6 +36,10 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
     if sql.len() > bytes_max {
         return Err(QueryError::Limit { bound: Bound::Text, message: format!("a query has at most {bytes_max} bytes") });
     }
+    if operators(sql) > OPERATORS_MAX {
+        let message = format!("a query has at most {OPERATORS_MAX} words and operators besides its constants");
+        return Err(QueryError::Limit { bound: Bound::Text, message });
+    }
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(&GenericDialect {})
         .with_recursion_limit(NESTING_MAX)
@@ -46,6 +54,15 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
     let mut accepted = check(statement)?;
     read_ids(&mut accepted.statement);
     Ok(accepted)
+}
+
+/// Tokens but for spaces, commas and constants: no expression is deeper than their number. A text that has no tokens is the
+/// parser's to refuse.
+fn operators(sql: &str) -> usize {
+    let counts = |token: &Token| {
+        !matches!(token, Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF)
+    };
+    Tokenizer::new(&GenericDialect {}, sql).tokenize().map_or(0, |tokens| tokens.iter().filter(|token| counts(token)).count())
 }
 
 fn check(statement: Statement) -> Result<Accepted, QueryError> {

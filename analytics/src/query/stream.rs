@@ -27,7 +27,7 @@ pub struct QueryStream {
     /// Names of the tables that the query reads.
     pub tables: Vec<String>,
     pub(super) rows: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    pub(super) running: Running,
+    pub(super) _running: Running,
     pub(super) started: Instant,
     pub(super) rows_seen: usize,
 }

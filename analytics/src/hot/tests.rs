@@ -1,0 +1,205 @@
+//! The hot tables against a log in memory: what is shared, what is kept, what is pruned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::Array;
+use arrow::util::display::array_value_to_string;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use rollcall_model::event::{Direction, Kind, Method};
+use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId};
+use rollcall_model::status::ScanEvidence;
+use rollcall_model::time::{Clock, UtcMillis};
+use rollcall_stream::memory::MemoryLog;
+use rollcall_stream::scan::{self, ScanRow};
+use rollcall_stream::{EventBatch, Log};
+use tokio_util::sync::CancellationToken;
+
+use super::provider::batches_read;
+use super::*;
+
+fn id(kind: u8, number: u64) -> [u8; 16] {
+    let mut bytes = [kind; 16];
+    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    bytes
+}
+
+/// Scan `n` happens at second `n`, by one of 300 students, at one of five schools.
+fn row(n: u64) -> ScanRow {
+    ScanRow {
+        district: DistrictId::from_bytes([1; 16]),
+        school: SchoolId::from_bytes(id(2, n % 5)),
+        badge: BadgeId::from_bytes(id(5, n % 300)),
+        method: Method::Qr,
+        evidence: ScanEvidence {
+            student: PersonId::from_bytes(id(4, n % 300)),
+            device: DeviceId::from_bytes(id(3, n % 7)),
+            seq: n,
+            ts: UtcMillis(n as i64 * 1_000),
+            received: UtcMillis(n as i64 * 1_000),
+            direction: Direction::In,
+            offline: false,
+            offset: Offset(0),
+        },
+    }
+}
+
+fn scans(numbers: std::ops::Range<u64>, first: u64) -> EventBatch {
+    let mut batch = scan::encode(&numbers.map(row).collect::<Vec<_>>());
+    batch.first = Offset(first);
+    batch
+}
+
+fn tables(batch_rows: usize, bytes_max: usize) -> Arc<HotTables> {
+    HotTables::new(HotConfig { batch_rows, bytes_max, keep: Duration::from_secs(3_600) })
+}
+
+fn context(tables: &Arc<HotTables>) -> SessionContext {
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    context.register_table("scans", Arc::new(HotTable::new(Arc::clone(tables), Kind::Scan))).unwrap();
+    context
+}
+
+async fn count(context: &SessionContext, filter: &str) -> String {
+    let frame = context.sql(&format!("select count(*) from scans where {filter}")).await.unwrap();
+    let batches = frame.collect().await.unwrap();
+    array_value_to_string(batches[0].column(0), 0).unwrap()
+}
+
+fn hex(id: [u8; 16]) -> String {
+    let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("arrow_cast(x'{digits}', 'FixedSizeBinary(16)')")
+}
+
+#[tokio::test]
+async fn a_large_batch_is_queried_in_the_logs_own_buffers() {
+    let tables = tables(1_000, usize::MAX);
+    let batch = scans(0..1_500, 0);
+    tables.take(std::slice::from_ref(&batch), Offset(1_500), UtcMillis(0));
+    let shown = context(&tables).sql("select seq, person, ts from scans").await.unwrap().collect().await.unwrap();
+    assert_eq!(shown.len(), 1);
+    for (place, column) in [(0, 3), (1, 7), (2, 4)] {
+        let (shown, log) = (shown[0].column(place).to_data(), batch.rows.column(column).to_data());
+        assert_eq!(shown.buffers()[0].as_ptr(), log.buffers()[0].as_ptr(), "column {column} was copied");
+    }
+}
+
+#[test]
+fn small_batches_are_put_together_once_and_in_order() {
+    let tables = tables(1_000, usize::MAX);
+    for n in 0..25 {
+        tables.take(&[scans(n * 100..(n + 1) * 100, n * 100)], Offset((n + 1) * 100), UtcMillis(0));
+    }
+    let snapshot = tables.snapshot(Kind::Scan);
+    let sizes: Vec<usize> = snapshot.batches.iter().map(|batch| batch.rows.num_rows()).collect();
+    assert_eq!(sizes, [1_000, 1_000, 100, 100, 100, 100, 100]);
+    assert_eq!((snapshot.first, snapshot.end, snapshot.rows()), (Offset(0), Offset(2_500), 2_500));
+    let ends: Vec<(u64, u64)> = snapshot.batches.iter().map(|batch| (batch.first.0, batch.last.0)).collect();
+    assert!(ends.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ends:?}");
+    // What is queryable as a coalesced batch is not copied again by later batches.
+    let before = Arc::clone(&snapshot.batches[0]);
+    tables.take(&[scans(2_500..2_600, 2_500)], Offset(2_600), UtcMillis(0));
+    assert!(Arc::ptr_eq(&before, &tables.snapshot(Kind::Scan).batches[0]));
+}
+
+#[test]
+fn the_oldest_leaves_by_time_and_by_bytes() {
+    let tables = tables(100, usize::MAX);
+    for n in 0..10 {
+        tables.take(&[scans(n * 100..(n + 1) * 100, n * 100)], Offset((n + 1) * 100), UtcMillis(0));
+    }
+    // Row 999 was received at second 999; an hour and 500 seconds later the first five batches are too old.
+    tables.take(&[], Offset(1_000), UtcMillis((3_600 + 500) * 1_000));
+    let snapshot = tables.snapshot(Kind::Scan);
+    assert_eq!((snapshot.first, snapshot.rows()), (Offset(500), 500));
+
+    let one = snapshot.batches[0].bytes;
+    let tables = self::tables(100, 3 * one);
+    for n in 0..10 {
+        tables.take(&[scans(n * 100..(n + 1) * 100, n * 100)], Offset((n + 1) * 100), UtcMillis(0));
+    }
+    let snapshot = tables.snapshot(Kind::Scan);
+    assert!(snapshot.bytes() <= 3 * one);
+    assert_eq!((snapshot.first, snapshot.rows()), (Offset(700), 300));
+}
+
+#[tokio::test]
+async fn filters_prune_batches_and_give_what_a_full_scan_gives() {
+    let tables = tables(2_000, usize::MAX);
+    tables.take(&[scans(0..20_000, 0)], Offset(20_000), UtcMillis(0));
+    let context = context(&tables);
+    let cases = [
+        (format!("person = {}", hex(id(4, 7))), (0..20_000).filter(|n| n % 300 == 7).count()),
+        (format!("school = {} and person = {}", hex(id(2, 2)), hex(id(4, 7))), (0..20_000).filter(|n| n % 300 == 7 && n % 5 == 2).count()),
+        (format!("school in ({}, {})", hex(id(2, 1)), hex(id(2, 3))), (0..20_000).filter(|n| n % 5 == 1 || n % 5 == 3).count()),
+        (format!("device = {} or device = {}", hex(id(3, 0)), hex(id(3, 6))), (0..20_000).filter(|n| n % 7 == 0 || n % 7 == 6).count()),
+        (format!("person = {}", hex(id(9, 9))), 0),
+        ("ts >= to_timestamp_millis(6000000) and ts < to_timestamp_millis(6500000)".to_owned(), 500),
+        ("\"offset\" between 19990 and 20010".to_owned(), 10),
+        ("dir = 'in' and method = 'nfc'".to_owned(), 0),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(count(&context, &filter).await, expected.to_string(), "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn statistics_leave_batches_out() {
+    let tables = tables(2_000, usize::MAX);
+    tables.take(&[scans(0..20_000, 0)], Offset(20_000), UtcMillis(0));
+    let read = async |filter: &str| {
+        let frame = context(&tables).sql(&format!("select seq from scans where {filter}")).await.unwrap();
+        let plan = frame.create_physical_plan().await.unwrap();
+        let mut node = plan;
+        while let Some(child) = node.children().first().map(|child| Arc::clone(child)) {
+            node = child;
+        }
+        batches_read(node.as_ref())
+    };
+    assert_eq!(read("ts >= to_timestamp_millis(6000000) and ts < to_timestamp_millis(6500000)").await, Some((1, 10)));
+    assert_eq!(read("\"offset\" >= 18000").await, Some((1, 10)));
+    assert_eq!(read(&format!("school = {}", hex(id(2, 1)))).await, Some((10, 10)));
+    assert_eq!(read(&format!("school = {}", hex(id(9, 1)))).await.map(|(read, _)| read).unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_limit_is_kept() {
+    let tables = tables(2_000, usize::MAX);
+    tables.take(&[scans(0..20_000, 0)], Offset(20_000), UtcMillis(0));
+    let batches = context(&tables).sql("select seq from scans limit 2500").await.unwrap().collect().await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2_500);
+}
+
+#[test]
+fn memory_stays_near_the_raw_columns() {
+    let tables = tables(8_192, usize::MAX);
+    let batch = scans(0..40_960, 0);
+    let raw = batch.bytes();
+    tables.take(&[batch], Offset(40_960), UtcMillis(0));
+    let hot = tables.snapshot(Kind::Scan).bytes();
+    assert!(hot as f64 <= 1.3 * raw as f64, "{hot} bytes for {raw} raw ones");
+}
+
+#[tokio::test]
+async fn the_reader_starts_with_the_configured_hours_and_follows() {
+    let log = Arc::new(MemoryLog::new());
+    for n in 0..100 {
+        log.append(vec![scans(n * 100..(n + 1) * 100, 0)]).unwrap();
+    }
+    // Row n was received at second n; at second 10,000 the last hour begins with row 6,400.
+    let clock = Clock::stepped(UtcMillis(10_000 * 1_000));
+    let tables = tables(1_000, usize::MAX);
+    let stop = CancellationToken::new();
+    let mut changed = tables.changed();
+    let running = tokio::spawn(Arc::clone(&tables).run(log.clone(), clock, stop.clone()));
+    changed.wait_for(|offset| offset.0 == 10_000).await.unwrap();
+    let snapshot = tables.snapshot(Kind::Scan);
+    assert!((6_300..=6_400).contains(&snapshot.first.0), "{}", snapshot.first);
+    assert_eq!(snapshot.rows() as u64, 10_000 - snapshot.first.0);
+    log.append(vec![scans(10_000..10_050, 0)]).unwrap();
+    changed.wait_for(|offset| offset.0 == 10_050).await.unwrap();
+    assert_eq!(tables.snapshot(Kind::Scan).batches.last().unwrap().last, Offset(10_049));
+    assert!(log.status().readers.is_empty(), "the hot tables must not hold the log back");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

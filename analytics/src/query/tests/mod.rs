@@ -1,0 +1,7 @@
+//! The engine on tables of two districts: what runs, what is refused, what each caller sees.
+
+mod limits;
+mod privacy;
+mod refusals;
+mod scope;
+mod world;
