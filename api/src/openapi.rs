@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, sql, students,
-    tokens,
+    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, sql,
+    students, tokens,
 };
 use crate::state::ApiState;
 
