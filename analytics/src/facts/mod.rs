@@ -14,9 +14,12 @@
 //!   database; memory does not grow with the range.
 
 mod build;
+mod columns;
 mod plan;
 mod read;
 pub mod report;
+mod table;
 
 pub use plan::Members;
 pub use read::{Asked, DATES_PER_CHUNK, Reader};
+pub use table::{Facts, FactsTable, VIEWS};

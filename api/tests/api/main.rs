@@ -4,5 +4,6 @@ mod engagement;
 mod live;
 mod marks;
 mod matrix;
+mod reports;
 mod sessions;
 mod town;

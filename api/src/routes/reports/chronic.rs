@@ -159,8 +159,8 @@ fn lines(
     total: Tiers,
 ) -> (Vec<ChronicLine>, ChronicLine) {
     if !scope.aggregates {
-        let items = groups.iter().map(|(group, tiers)| line(name(caller, group), tiers, |_| true, true));
-        return (items.collect(), line(GroupName::default(), &total, |_| true, true));
+        let items = groups.iter().map(|(group, tiers)| line(name(caller, group), tiers, None::<fn(Tier) -> bool>, true));
+        return (items.collect(), line(GroupName::default(), &total, None::<fn(Tier) -> bool>, true));
     }
     let table = Table::of(&state.store, &scope.asked);
     let hides = |group: &Group| matches!(group, Group::School(school) if table.hides(*school));
@@ -173,22 +173,21 @@ fn lines(
     let items = groups.iter().map(|(group, tiers)| {
         let gone = everything || hides(group);
         let shown = |tier| !gone && !hidden.cells.contains(&(group.clone(), tier));
-        line(name(caller, group), tiers, shown, !gone && !hidden.rows.contains(group))
+        line(name(caller, group), tiers, Some(shown), !gone && !hidden.rows.contains(group))
     });
     let shown = |tier| !everything && !of_total.cells.contains(&((), tier)) && !hidden.columns.contains(&tier);
-    (items.collect(), line(GroupName::default(), &total, shown, !everything && of_total.rows.is_empty()))
+    (items.collect(), line(GroupName::default(), &total, Some(shown), !everything && of_total.rows.is_empty()))
 }
 
-fn line(group: GroupName, tiers: &Tiers, shown: impl Fn(Tier) -> bool, students_shown: bool) -> ChronicLine {
-    let of = |tier: Tier| shown(tier).then(|| tiers.by_tier.get(&tier).copied().unwrap_or(0));
+/// `withheld` says which tiers are shown to somebody who has no right to single students; `None`: all is shown.
+fn line(group: GroupName, tiers: &Tiers, withheld: Option<impl Fn(Tier) -> bool>, students_shown: bool) -> ChronicLine {
+    let count = |tier: Tier| tiers.by_tier.get(&tier).copied().unwrap_or(0);
+    let shown = |tier: Tier| withheld.as_ref().is_none_or(|shown| shown(tier));
+    let of = |tier: Tier| shown(tier).then(|| count(tier));
     let all = Tier::ALL.iter().all(|tier| shown(*tier)) && students_shown;
     // With a minimum of enrolled days it is not the sum of two tiers, and could be subtracted from it.
-    let aside = [
-        tiers.chronic,
-        tiers.students() - tiers.chronic,
-        tiers.by_tier.get(&Tier::Moderate).copied().unwrap_or(0) + tiers.by_tier.get(&Tier::Severe).copied().unwrap_or(0) - tiers.chronic,
-    ];
-    let safe = aside.iter().all(|n| !(1..N_MIN).contains(n));
+    let aside = [tiers.chronic, tiers.students() - tiers.chronic, count(Tier::Moderate) + count(Tier::Severe) - tiers.chronic];
+    let safe = withheld.is_none() || aside.iter().all(|n| !(1..N_MIN).contains(n));
     ChronicLine {
         group,
         suppressed: !all,

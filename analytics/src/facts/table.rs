@@ -1,0 +1,315 @@
+//! The facts as tables of a query engine: `attendance_day`, `attendance_period` and `membership`.
+//!
+//! A scan reads all districts of the server; whoever plans a query keeps the caller's scope above it. Filters on district,
+//! school, section, student, date and week narrow what is read. A filter `as_of = <instant>` asks for the facts as they
+//! were known then; without one they are as of now. Other comparisons of `as_of` see the present only.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use chrono::{Days, NaiveDate};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::datasource::TableType;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures_util::stream;
+use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
+use rollcall_model::time::{Clock, UtcMillis};
+use rollcall_store::Store;
+use rollcall_store::directory::DirectoryCache;
+
+use super::columns::{self, Column};
+use super::read::{Asked, Reader};
+
+/// Which of the facts a table has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Facts {
+    Days,
+    Periods,
+    Membership,
+}
+
+impl Facts {
+    pub const ALL: [Self; 3] = [Self::Days, Self::Periods, Self::Membership];
+
+    /// Its name in SQL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Days => "attendance_day",
+            Self::Periods => "attendance_period",
+            Self::Membership => "membership",
+        }
+    }
+
+    pub const fn documentation(self) -> &'static str {
+        match self {
+            Self::Days => "One row a student and day in session on which the student was a member of the school: what the day was worth.",
+            Self::Periods => "One row a student and meeting of a section in which the student was enrolled.",
+            Self::Membership => "One row a student and day in session on which the student was a member of the school.",
+        }
+    }
+
+    pub fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Days => &columns::DAY,
+            Self::Periods => &columns::PERIOD,
+            Self::Membership => &columns::MEMBERSHIP,
+        }
+    }
+}
+
+/// Views whose figures are those of the reports: a name and the text of the query. ADM, ADA and rate of a school and
+/// week; add up the half-days, never the quotients, for longer times.
+pub const VIEWS: [(&str, &str); 2] = [
+    (
+        "attendance_by_week",
+        "select district, school, week, count(distinct student) as students, count(distinct date) as days_in_session,
+                sum(enrolled_half_days) as enrolled_half_days, sum(attended_half_days) as attended_half_days,
+                sum(absent_half_days) as absent_half_days, sum(unknown_half_days) as unknown_half_days,
+                sum(enrolled_half_days) / 2.0 / count(distinct date) as adm,
+                sum(attended_half_days) / 2.0 / count(distinct date) as ada,
+                cast(sum(attended_half_days) as double) / sum(enrolled_half_days) as rate
+         from attendance_day where closed group by district, school, week",
+    ),
+    (
+        "tardies_by_week",
+        "select district, school, week, count(*) as tardies, count(late_min) as with_time, median(late_min) as median_min
+         from attendance_day where closed and tardy group by district, school, week",
+    ),
+];
+
+/// One table of the facts. Cheap to clone.
+#[derive(Clone)]
+pub struct FactsTable {
+    facts: Facts,
+    store: Store,
+    directory: Arc<DirectoryCache>,
+    clock: Clock,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for FactsTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FactsTable").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl FactsTable {
+    pub fn new(facts: Facts, store: Store, directory: Arc<DirectoryCache>, clock: Clock) -> Self {
+        Self { facts, store, directory, clock, schema: columns::schema(facts.columns()) }
+    }
+
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+}
+
+#[async_trait]
+impl TableProvider for FactsTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut narrow = Narrow::default();
+        filters.iter().for_each(|filter| narrow.take(filter));
+        let rows: Arc<dyn PartitionStream> = Arc::new(Rows { table: self.clone(), narrow });
+        Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&self.schema), vec![rows], projection, None, false, limit)?))
+    }
+}
+
+/// What the filters of a query leave to be read. A filter that is not understood narrows nothing.
+#[derive(Clone, Default, Debug)]
+struct Narrow {
+    district: Option<HashSet<[u8; 16]>>,
+    school: Option<HashSet<[u8; 16]>>,
+    section: Option<HashSet<[u8; 16]>>,
+    student: Option<HashSet<[u8; 16]>>,
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+    as_of: Option<UtcMillis>,
+}
+
+impl Narrow {
+    fn take(&mut self, filter: &Expr) {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                self.take(left);
+                self.take(right);
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+                (Expr::Column(column), Expr::Literal(value, _)) => self.compare(&column.name, *op, std::slice::from_ref(value)),
+                (Expr::Literal(value, _), Expr::Column(column)) => {
+                    let swapped = op.swap();
+                    swapped.into_iter().for_each(|op| self.compare(&column.name, op, std::slice::from_ref(value)));
+                }
+                _ => {}
+            },
+            Expr::InList(list) if !list.negated => {
+                let Expr::Column(column) = list.expr.as_ref() else { return };
+                let literal = |expr: &Expr| if let Expr::Literal(value, _) = expr { Some(value.clone()) } else { None };
+                let Some(values) = list.list.iter().map(literal).collect::<Option<Vec<ScalarValue>>>() else { return };
+                self.compare(&column.name, Operator::Eq, &values);
+            }
+            Expr::Between(between) if !between.negated => {
+                if let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
+                    (between.expr.as_ref(), between.low.as_ref(), between.high.as_ref())
+                {
+                    self.compare(&column.name, Operator::GtEq, std::slice::from_ref(low));
+                    self.compare(&column.name, Operator::LtEq, std::slice::from_ref(high));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The column is in this relation to one of the values.
+    fn compare(&mut self, column: &str, op: Operator, values: &[ScalarValue]) {
+        let place = match column {
+            "district" => &mut self.district,
+            "school" => &mut self.school,
+            "section" => &mut self.section,
+            "student" => &mut self.student,
+            "date" | "week" => return self.compare_date(column, op, values),
+            "as_of" => {
+                if let (Operator::Eq, [value]) = (op, values) {
+                    self.as_of = self.as_of.or_else(|| instant(value));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let (Operator::Eq, Some(ids)) = (op, values.iter().map(id).collect::<Option<HashSet<_>>>()) {
+            *place = Some(match place.take() {
+                Some(before) => before.intersection(&ids).copied().collect(),
+                None => ids,
+            });
+        }
+    }
+
+    fn compare_date(&mut self, column: &str, op: Operator, values: &[ScalarValue]) {
+        let Some(dates) = values.iter().map(date).collect::<Option<Vec<NaiveDate>>>() else { return };
+        let (Some(first), Some(last)) = (dates.iter().min().copied(), dates.iter().max().copied()) else { return };
+        // A week is named by its Monday and has six more days.
+        let last = if column == "week" { last.checked_add_days(Days::new(6)).unwrap_or(last) } else { last };
+        if matches!(op, Operator::Eq | Operator::Gt | Operator::GtEq) {
+            self.from = Some(self.from.map_or(first, |from| from.max(first)));
+        }
+        if matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq) {
+            self.to = Some(self.to.map_or(last, |to| to.min(last)));
+        }
+    }
+
+    fn wants(ids: &Option<HashSet<[u8; 16]>>, id: &[u8; 16]) -> bool {
+        ids.as_ref().is_none_or(|ids| ids.contains(id))
+    }
+}
+
+fn id(value: &ScalarValue) -> Option<[u8; 16]> {
+    match value {
+        ScalarValue::FixedSizeBinary(16, Some(bytes)) | ScalarValue::Binary(Some(bytes)) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    }
+}
+
+fn date(value: &ScalarValue) -> Option<NaiveDate> {
+    let ScalarValue::Date32(Some(days)) = value else { return None };
+    NaiveDate::default().checked_add_signed(chrono::Duration::days((*days).into()))
+}
+
+fn instant(value: &ScalarValue) -> Option<UtcMillis> {
+    match value {
+        ScalarValue::TimestampMillisecond(Some(ms), _) => Some(UtcMillis(*ms)),
+        _ => None,
+    }
+}
+
+/// A scan that has not begun.
+#[derive(Debug)]
+struct Rows {
+    table: FactsTable,
+    narrow: Narrow,
+}
+
+impl Rows {
+    /// One reader for each district, and the instant that all have in common.
+    fn readers(&self) -> (Vec<Reader>, UtcMillis) {
+        let (table, narrow) = (&self.table, &self.narrow);
+        let now = table.clock.now();
+        let as_of = narrow.as_of.unwrap_or(now).min(now);
+        let directory = table.directory.current();
+        let districts = directory.districts.values().filter(|district| Narrow::wants(&narrow.district, district.id.as_bytes()));
+        let reader = |district: &Arc<rollcall_store::directory::DistrictDirectory>| {
+            let mut schools: Vec<SchoolId> = district.roster.schools.keys().copied().collect();
+            schools.retain(|school| Narrow::wants(&narrow.school, school.as_bytes()));
+            schools.sort_unstable();
+            let asked = Asked {
+                directory: Arc::clone(district),
+                schools,
+                from: narrow.from.unwrap_or(NaiveDate::MIN),
+                to: narrow.to.unwrap_or(NaiveDate::MAX),
+                as_of,
+                students: narrow.student.as_ref().map(|ids| Arc::new(ids.iter().map(|id| PersonId::from_bytes(*id)).collect())),
+                sections: narrow.section.as_ref().map(|ids| Arc::new(ids.iter().map(|id| SectionId::from_bytes(*id)).collect())),
+            };
+            Reader::new(table.store.clone(), asked)
+        };
+        let mut districts: Vec<_> = districts.collect();
+        districts.sort_unstable_by_key(|district| -> DistrictId { district.id });
+        (districts.into_iter().map(reader).collect(), as_of)
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.table.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (readers, as_of) = self.readers();
+        let (facts, schema) = (self.table.facts, Arc::clone(&self.table.schema));
+        let batches = stream::try_unfold(readers.into_iter().collect::<std::collections::VecDeque<_>>(), move |mut readers| async move {
+            while let Some(reader) = readers.front_mut() {
+                match next(reader, facts, as_of).await? {
+                    Some(batch) => return Ok(Some((batch, readers))),
+                    None => drop(readers.pop_front()),
+                }
+            }
+            Ok(None)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+}
+
+async fn next(reader: &mut Reader, facts: Facts, as_of: UtcMillis) -> Result<Option<RecordBatch>> {
+    let external = |error| DataFusionError::External(Box::new(error));
+    let batch = match facts {
+        Facts::Days => reader.days().await.map_err(external)?.map(|rows| columns::days(&rows, as_of)),
+        Facts::Periods => reader.periods().await.map_err(external)?.map(|rows| columns::periods(&rows, as_of)),
+        Facts::Membership => reader.membership().map(|rows| columns::membership(&rows, as_of)),
+    };
+    Ok(batch.transpose()?)
+}
