@@ -45,6 +45,7 @@ const FAKETIME: Need = Need {
     apt: &["libfaketime"],
     brew: &["libfaketime"],
 };
+const PYTHON: Need = Need { what: "Python 3 with venv", there: python_there, apt: &["python3", "python3-venv"], brew: &["python"] };
 const CHROMIUM: Need =
     Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
 
@@ -63,6 +64,11 @@ fn server_there(name: &str) -> bool {
 fn faketime_there() -> bool {
     let there = |entry: fs::DirEntry| entry.path().join("faketime/libfaketime.so.1").exists();
     fs::read_dir("/usr/lib").is_ok_and(|entries| entries.flatten().any(there))
+}
+
+/// Debian has the interpreter without the part of it that makes environments.
+fn python_there() -> bool {
+    std::process::Command::new("python3").args(["-c", "import ensurepip, venv"]).status().is_ok_and(|status| status.success())
 }
 
 fn chromium_there() -> bool {
@@ -85,10 +91,11 @@ pub fn for_bench() -> Result<()> {
 
 /// What `cargo xtask test` needs.
 pub fn for_tests(browser: bool) -> Result<()> {
-    install(&[POSTGRES, NODE, MOSQUITTO, FAKETIME])?;
+    install(&[POSTGRES, NODE, MOSQUITTO, FAKETIME, PYTHON])?;
     node::recent()?;
     npm_install("dashboard")?;
     npm_install("tests/timescale")?;
+    python_install("tests/s3")?;
     if browser {
         install(&[CHROMIUM])?;
         npm_install("tests/browser")?;
@@ -134,6 +141,23 @@ fn install(needs: &[Need]) -> Result<()> {
 /// SAFETY of the call inside: geteuid has no preconditions and cannot fail.
 fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
+}
+
+/// The packages of `requirements.txt` into an environment of their own, unless they are what was installed last.
+fn python_install(folder: &str) -> Result<()> {
+    let dir = root().join(folder);
+    let wanted = fs::read_to_string(dir.join("requirements.txt"))?;
+    let stamp = dir.join(".venv/.installed-requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    command("python3").args(["-m", "venv", ".venv"]).dir(folder).run()?;
+    command(dir.join(".venv/bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"])
+        .dir(folder)
+        .run()?;
+    fs::write(stamp, wanted)?;
+    Ok(())
 }
 
 /// `npm ci`, unless the lock file is the one that was installed last, by the same Node.js: npm leaves out optional packages

@@ -4,4 +4,5 @@ mod damage;
 mod faults;
 mod kills;
 mod pruning;
+mod s3;
 mod town;
