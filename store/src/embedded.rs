@@ -285,7 +285,7 @@ impl EmbeddedPostgres {
             ("fsync", "on"),
             ("full_page_writes", "on"),
             ("max_connections", "60"),
-            ("shared_buffers", "64MB"),
+            ("shared_buffers", "128MB"),
             ("max_wal_size", "2GB"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),

@@ -1,6 +1,7 @@
 //! The tables with dated rows: memberships, enrolments and meetings. Each reads what is there, asks
 //! [`super::reconcile`], and applies the answer in chunks. All three have one shape: two ids and a word as the key.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use chrono::NaiveDate;
@@ -9,11 +10,15 @@ use uuid::Uuid;
 
 use super::reconcile::{Changes, Span, reconcile};
 use super::structure::Known;
-use super::{CHUNK_ROWS, Loading, Tally};
+use super::{Loading, Tally};
 use crate::{StoreError, Tenant};
 
-/// Two ids and a word: (person, school, ""), (section, person, role) or (section, period, cycle).
-type Key = (Uuid, Uuid, String);
+/// Rows of one statement. Dated rows are narrow and come by the million, and the tables that they name are looked through once a
+/// statement.
+const SPAN_CHUNK_ROWS: usize = 50_000;
+
+/// Two ids and a word: (person, school, ""), (section, person, role) or (section, period, cycle). Roles are not copied for each row.
+type Key = (Uuid, Uuid, Cow<'static, str>);
 
 /// The statements of one table. `$1` is the district; ids, words, starts, ends and loads follow as arrays.
 struct Table {
@@ -75,7 +80,7 @@ const MEETING: Table = Table {
 pub(super) async fn memberships(tenant: &mut Tenant, loading: &mut Loading<'_>, known: &Known) -> Result<Tally, StoreError> {
     let ids = &loading.ids;
     let row = |m: &rollcall_roster::roster::Membership| Span {
-        key: (ids.people[m.person], ids.schools[m.school], String::new()),
+        key: (ids.people[m.person], ids.schools[m.school], Cow::Borrowed("")),
         starts: m.starts,
         ends: m.ends,
         load: 0,
@@ -89,7 +94,7 @@ pub(super) async fn memberships(tenant: &mut Tenant, loading: &mut Loading<'_>, 
 pub(super) async fn enrolments(tenant: &mut Tenant, loading: &mut Loading<'_>, known: &Known) -> Result<Tally, StoreError> {
     let ids = &loading.ids;
     let row = |e: &rollcall_roster::roster::Enrolment| Span {
-        key: (ids.sections[e.section], ids.people[e.person], e.role.as_str().to_owned()),
+        key: (ids.sections[e.section], ids.people[e.person], Cow::Borrowed(e.role.as_str())),
         starts: e.starts,
         ends: e.ends,
         load: 0,
@@ -104,7 +109,7 @@ pub(super) async fn meetings(tenant: &mut Tenant, loading: &mut Loading<'_>, kno
     let (roster, ids) = (loading.roster, &loading.ids);
     let wanted = roster.timetable.meetings.iter().filter_map(|m| {
         let period = ids.period(roster.sections[m.section].school, &m.period)?;
-        let key = (ids.sections[m.section], period, m.cycle.clone());
+        let key = (ids.sections[m.section], period, Cow::Owned(m.cycle.clone()));
         Some(Span { key, starts: m.starts, ends: m.ends, load: i16::from(m.weekdays) })
     });
     let wanted = wanted.collect();
@@ -123,6 +128,12 @@ async fn select(tenant: &mut Tenant, loading: &Loading<'_>, table: &Table) -> Re
     let mut rows = sqlx::query_as::<_, Row>(table.select).bind(loading.district.0).fetch(&mut **tenant);
     let mut spans = Vec::new();
     while let Some((a, b, word, starts, ends, load)) = rows.try_next().await? {
+        let word = match word.as_str() {
+            "" => Cow::Borrowed(""),
+            "student" => Cow::Borrowed("student"),
+            "teacher" => Cow::Borrowed("teacher"),
+            _ => Cow::Owned(word),
+        };
         spans.push(Span { key: (a, b, word), starts, ends, load });
     }
     Ok(spans)
@@ -136,12 +147,12 @@ async fn apply(
     rows: usize,
 ) -> Result<Tally, StoreError> {
     let district = loading.district.0;
-    for chunk in changes.delete.chunks(CHUNK_ROWS) {
+    for chunk in changes.delete.chunks(SPAN_CHUNK_ROWS) {
         let (a, b, words, starts) = columns(chunk);
         sqlx::query(table.delete).bind(district).bind(a).bind(b).bind(words).bind(starts).execute(&mut **tenant).await?;
     }
     for (statement, spans, new) in [(table.update, &changes.update, false), (table.insert, &changes.insert, true)] {
-        for chunk in spans.chunks(CHUNK_ROWS) {
+        for chunk in spans.chunks(SPAN_CHUNK_ROWS) {
             let (a, b, words, starts) = columns(chunk);
             let ends: Vec<_> = chunk.iter().map(|s| s.ends).collect();
             let loads: Vec<_> = chunk.iter().map(|s| s.load).collect();
@@ -171,7 +182,7 @@ fn columns(spans: &[Span<Key>]) -> Columns<'_> {
     (
         spans.iter().map(|s| s.key.0).collect(),
         spans.iter().map(|s| s.key.1).collect(),
-        spans.iter().map(|s| s.key.2.as_str()).collect(),
+        spans.iter().map(|s| s.key.2.as_ref()).collect(),
         spans.iter().map(|s| s.starts).collect(),
     )
 }

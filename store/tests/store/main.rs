@@ -3,6 +3,7 @@
 mod database;
 mod directory;
 mod housekeeping;
+mod references;
 mod sink;
 mod tenancy;
 mod unstorable;

@@ -155,7 +155,9 @@ async fn an_owner_without_superuser_rights_is_enough() {
     let found: Vec<(sqlx::types::Uuid, String)> =
         sqlx::query_as("select district, name from rollcall.districts()").fetch_all(store.pool()).await.unwrap();
     assert_eq!(found, [(district.0, "Modest".to_owned())]);
-    let made: bool =
-        sqlx::query_scalar("select rollcall.create_event_partition('scan', '2026-11-20')").fetch_one(store.pool()).await.unwrap();
-    assert!(made);
+    if *store.engine() == Engine::Plain {
+        let made: bool =
+            sqlx::query_scalar("select rollcall.create_event_partition('scan', '2026-11-20')").fetch_one(store.pool()).await.unwrap();
+        assert!(made);
+    }
 }

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use rollcall_model::status::MarkStatus;
+use rollcall_store::Engine;
 use rollcall_stream::memory::MemoryLog;
 use rollcall_stream::{EventBatch, Log, mark, schema};
 
@@ -100,5 +101,37 @@ async fn a_database_that_takes_nothing_empties_no_log_into_the_dead_letters() {
     running.drained(&log).await;
     let set_aside = database.count("rollcall.dead_letter").await;
     assert_eq!(database.count("event.scan").await + set_aside, 500);
+    running.stop().await;
+}
+
+/// TimescaleDB falls back from compressing to rows with a notice that no client sees.
+#[tokio::test]
+async fn rows_that_should_have_been_compressed_are_a_warning() {
+    let database = Database::start().await;
+    if *database.store.engine() == Engine::Plain {
+        return;
+    }
+    let district = database.district("One").await;
+    let log = Arc::new(MemoryLog::new());
+    log.append(vec![scans(&district, 0, 600), scans(&district, 0, 600)]).unwrap();
+    let mut running = Running::start(&database, &log);
+    running.drained(&log).await;
+    assert!(!running.until(|_| true).await.compress_fell_back);
+    let compressed = "timescaledb_information.chunks where hypertable_name = 'scan' and is_compressed";
+    assert_eq!(database.count(compressed).await, 1);
+    running.stop().await;
+
+    database
+        .as_owner(
+            "create function public.nothing() returns trigger language plpgsql as 'begin return new; end';
+             create trigger nothing before insert on event.scan for each row execute function public.nothing()",
+        )
+        .await;
+    log.append(vec![scans(&district, 0, 600), scans(&district, 0, 600)]).unwrap();
+    let mut running = Running::start(&database, &log);
+    running.drained(&log).await;
+    let status = running.until(|status| status.compress_fell_back).await;
+    assert!(status.warning().is_some_and(|warning| warning.contains("instead of compressing")));
+    assert_eq!(database.count("event.scan").await, 2400);
     running.stop().await;
 }
