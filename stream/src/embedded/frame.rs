@@ -142,12 +142,16 @@ impl FrameHeader {
         };
         // Version 1 has a zero there.
         let packing = Packing::from_code(bytes[7]).ok_or(NotAHeader::Damaged("unknown packing of a frame"))?;
+        let (rows, first) = (u32_at(bytes, 12), u64_at(bytes, 16));
+        if first.checked_add(u64::from(rows)).is_none() {
+            return Err(NotAHeader::Damaged("a frame's rows lie beyond the last offset"));
+        }
         Ok(Self {
             kind,
             packing,
             schema_version: u16_at(bytes, 8),
-            rows: u32_at(bytes, 12),
-            first: Offset(u64_at(bytes, 16)),
+            rows,
+            first: Offset(first),
             group: u64_at(bytes, 24),
             ts: (u64_at(bytes, 32) as i64, u64_at(bytes, 40) as i64),
             body_bytes: u32_at(bytes, 48),
