@@ -217,7 +217,11 @@ impl Live {
 
     /// Does what is due at `now` and concludes everybody who was touched.
     pub fn advance(&mut self, now: UtcMillis) {
+        let set_back = now < self.now;
         self.now = now;
+        if set_back {
+            self.take_back();
+        }
         while let Some((at, due)) = self.deadlines.pop(now) {
             self.fall_due(at, due);
         }
@@ -235,6 +239,22 @@ impl Live {
             self.conclude(key);
         }
         self.clean_deadlines();
+    }
+
+    /// The clock was set back: what it alone had concluded is concluded anew, and what will be due again is noted again.
+    fn take_back(&mut self) {
+        for key in self.schools.keys().copied().collect::<Vec<_>>() {
+            self.turn_day(key);
+        }
+        for key in self.days.keys().copied().collect::<Vec<_>>() {
+            if let Some(day) = self.days.get_mut(&key) {
+                day.mark_all_dirty();
+            }
+            self.busy.insert(key);
+            self.rung.insert((key.district, key.school));
+            self.note_bells(key);
+        }
+        self.assess_all();
     }
 
     /// Takes a new state of the directory and the plans that it changed.

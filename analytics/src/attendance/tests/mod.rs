@@ -1,5 +1,6 @@
 //! Live attendance against a log in memory, a hand-made directory and a stepped clock.
 
 mod boards;
+mod clock;
 mod restart;
 mod town;

@@ -67,7 +67,7 @@ fn without_minutes(mut json: Json) -> Json {
     json
 }
 
-async fn all_boards(town: &Running) -> Vec<Json> {
+pub(super) async fn all_boards(town: &Running) -> Vec<Json> {
     let mut boards = Vec::new();
     for period in 0..2 {
         boards.push(without_minutes(town.board(section(0, period)).await));

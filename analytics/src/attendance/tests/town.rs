@@ -64,9 +64,15 @@ pub fn at(school: u8, hour: u32, minute: u32) -> UtcMillis {
     instant_of(friday(), NaiveTime::from_hms_opt(hour, minute, 0).unwrap(), ZONES[school as usize])
 }
 
+/// Where a period begins and ends, as hours and minutes of the wall clock.
+pub type BellTimes = ((u32, u32), (u32, u32));
+
 #[derive(Clone)]
 pub struct Town {
     pub schools: u8,
+    /// The one date in session, and its two periods.
+    pub date: NaiveDate,
+    pub bells: [BellTimes; 2],
     /// By student: the periods whose sections they attend.
     pub enrolled: BTreeMap<PersonId, (u8, Vec<u8>)>,
     pub devices: Vec<DeviceInfo>,
@@ -84,7 +90,15 @@ impl Town {
             gateway: None,
         };
         let students = |number: u8| (0..STUDENTS).map(move |s| (student(10 * number + s), (number, vec![0, 1])));
-        Self { schools, enrolled: (0..schools).flat_map(students).collect(), devices: (0..schools).map(device).collect() }
+        // Period 0 is from 8:00 to 9:00, period 1 from 9:15 to 10:15.
+        let bells = [((8, 0), (9, 0)), ((9, 15), (10, 15))];
+        Self {
+            schools,
+            date: friday(),
+            bells,
+            enrolled: (0..schools).flat_map(students).collect(),
+            devices: (0..schools).map(device).collect(),
+        }
     }
 }
 
@@ -108,15 +122,13 @@ impl DirectoryView for Town {
         Some((DISTRICT, school(found)))
     }
 
-    /// Period 0 is from 8:00 to 9:00, period 1 from 9:15 to 10:15, on Fridays.
     fn plan(&self, day: DayKey) -> Option<DayPlan> {
         let number = (0..self.schools).find(|number| school(*number) == day.school)?;
         let zone = ZONES[number as usize];
-        let time = |hour, minute| NaiveTime::from_hms_opt(hour, minute, 0).unwrap();
-        let bells = [(0u8, time(8, 0), time(9, 0)), (1, time(9, 15), time(10, 15))];
-        let in_session = day.date == friday();
+        let time = |(hour, minute)| NaiveTime::from_hms_opt(hour, minute, 0).unwrap();
+        let bells = (0u8..).zip(self.bells).map(|(n, (starts, ends))| (n, time(starts), time(ends)));
+        let in_session = day.date == self.date;
         let meetings: Vec<PlannedMeeting> = bells
-            .into_iter()
             .filter(|_| in_session)
             .map(|(n, starts, ends)| {
                 let bell = Bell { period: period(n), starts, ends, instructional: true };
