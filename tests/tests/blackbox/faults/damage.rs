@@ -92,14 +92,7 @@ impl Filled {
     /// Up to where the last frame of the last segment says that everything was durable; see the format of the log.
     fn proven(&self) -> Result<usize> {
         let path = self.segments(&self.dir.path().join("data"))?.pop().context("no segment")?;
-        let bytes = fs::read(path)?;
-        let (mut at, mut proven) = (ALIGN, 0);
-        while let Some(header) = bytes.get(at..at + ALIGN).filter(|header| header.starts_with(b"RCFR")) {
-            let number =
-                |range: std::ops::Range<usize>| header[range].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
-            (proven, at) = (number(24..32), at + ALIGN + number(48..52));
-        }
-        Ok(proven)
+        Ok(frames(&fs::read(path)?).0)
     }
 
     /// The start must fail, name the file and the word, and leave the log as it was.
@@ -150,6 +143,16 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Up to where the last frame of a segment proves that everything was durable, and where the frames end.
+fn frames(segment: &[u8]) -> (usize, usize) {
+    let (mut at, mut proven) = (ALIGN, 0);
+    while let Some(header) = segment.get(at..at + ALIGN).filter(|header| header.starts_with(b"RCFR")) {
+        let number = |range: std::ops::Range<usize>| header[range].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
+        (proven, at) = (number(24..32), at + ALIGN + number(48..52));
+    }
+    (proven, at)
+}
+
 /// One past the last byte of a file that is not zero, rounded up to a frame's alignment.
 fn written_to(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last + 1).next_multiple_of(ALIGN))
@@ -186,7 +189,8 @@ async fn damage_is_cut_off_or_refused() -> Result<()> {
         let copy = filled.copy(&format!("torn {round}"))?;
         let garbage: Vec<u8> = (0..random.random_range(1..20_000)).map(|_| random.random()).collect();
         change(&at(&copy, last), |bytes| {
-            let end = written_to(bytes);
+            // A frame may end in zeros, so its header says where.
+            let (_, end) = frames(bytes);
             bytes.truncate(end);
             bytes.extend_from_slice(&garbage);
         })?;
