@@ -8,6 +8,7 @@
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
+import { tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import { WebSocketServer } from 'ws';
 
 const dist = new URL('../dist/', import.meta.url).pathname;
@@ -142,6 +143,14 @@ function answer(method, path, body, role, query) {
   if (path === '/session' && method === 'DELETE') return { status: 204, cookie: 'mock=; Path=/; Max-Age=0' };
   if (path === '/session') return { status: 200, body: { account: { id: uuid(9, 1), email: `${role}@mock.example`, role, person: roles[role], school: role === 'office' ? SCHOOL : null }, district: { id: DISTRICT, name: 'Cedar Valley' }, expires: now() } };
   const school = { id: SCHOOL, name: 'Cedar Hill Middle School', zone: 'UTC', date, in_session: true };
+  if (path === '/sql/catalog') {
+    const column = (name, type, documentation) => ({ name, type, documentation });
+    const at = column('ts', 'timestamp', 'When it happened at the device');
+    return { status: 200, body: { tables: [
+      { name: 'scans', documentation: 'A device saw a badge', columns: [at, column('school', 'uuid', 'Where'), column('direction', 'text', 'in, out or auto')] },
+      { name: 'telemetry', documentation: 'Readings of wearables', columns: [at, column('metric', 'text', 'Its name'), column('value', 'double', 'The reading')] },
+    ] } };
+  }
   if (path === '/schools') return page([school]);
   if (path === `/schools/${SCHOOL}`) return { status: 200, body: school };
   if (path === '/sections') return page(sections);
@@ -181,6 +190,25 @@ function told(path, body) {
   if (path === '/mock/fail') failMarks = body.marks;
 }
 
+// A million rows for any question, a chart's worth for one that groups, and a fault for one with "wrong" in it.
+function question(sql, response) {
+  if (sql.includes('wrong')) {
+    const lines = sql.slice(0, sql.indexOf('wrong')).split('\n');
+    const problem = { code: 'sql_unknown_name', detail: 'there is no column "wrong"', line: lines.length, column: lines.at(-1).length + 1, hint: 'did you mean "worn"?' };
+    return response.writeHead(422, { 'content-type': 'application/problem+json' }).end(JSON.stringify(problem));
+  }
+  const grouped = /group by/i.test(sql);
+  const weeks = Array.from({ length: 12 }, (_, week) => `2026-W${36 + week}`);
+  const schools = ['Cedar Hill Middle School', 'North High', 'Lakeview Elementary'];
+  const pairs = weeks.flatMap((week) => schools.map((school) => [week, school]));
+  const rows = 1_000_000;
+  const table = grouped
+    ? tableFromArrays({ week: pairs.map(([week]) => week), school: pairs.map(([, school]) => school), rate: pairs.map((_, n) => 0.9 + 0.06 * Math.sin(n * 1.7)) })
+    : tableFromArrays({ row: Int32Array.from({ length: rows }, (_, n) => n), half: Float64Array.from({ length: rows }, (_, n) => n / 2) });
+  response.setHeader('rollcall-warnings', JSON.stringify(grouped ? ['history is not reachable: only the last 6 hours are counted'] : []));
+  response.end(tableToIPC(table, { format: 'stream' }));
+}
+
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, 'http://mock');
@@ -199,6 +227,8 @@ const server = createServer(async (request, response) => {
   } else if (url.pathname.startsWith('/mock/')) {
     told(url.pathname, body);
     response.end('{}');
+  } else if (url.pathname === '/api/v1/sql') {
+    question(body.sql, response);
   } else if (url.pathname.startsWith('/api/v1')) {
     const { status, body: out, cookie } = answer(request.method, url.pathname.slice(7), body, role, url.search);
     if (cookie) response.setHeader('set-cookie', cookie);

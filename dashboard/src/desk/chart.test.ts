@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { axes, type Colours, option, SERIES_MAX } from './chart.ts';
+import type { Kind, Result } from './sql.ts';
+
+const COLOURS: Colours = { font: '', ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
+
+function result(columns: [string, Kind, unknown[]][]): Result {
+  return {
+    columns: columns.map(([name, kind, values]) => ({ name, kind, at: (row: number) => values[row] })),
+    rows: columns[0]?.[2].length ?? 0,
+    warnings: [],
+    tookMs: 1,
+  };
+}
+
+const WEEKS = result([
+  ['week', 'date', [Date.UTC(2026, 8, 7), Date.UTC(2026, 8, 7), Date.UTC(2026, 8, 14)]],
+  ['school', 'text', ['North', 'South', 'North']],
+  ['rate', 'number', [0.95, 0.91, null]],
+]);
+
+test('a time, a name and a number are a chart without being asked', () => {
+  const found = axes(WEEKS, { chart: 'line', x: '', y: '', series: '' });
+  assert.deepEqual([found?.x.name, found?.y.name, found?.series?.name], ['week', 'rate', 'school']);
+});
+
+test('what the view names is taken', () => {
+  const found = axes(WEEKS, { chart: 'bar', x: 'school', y: 'rate', series: 'week' });
+  assert.deepEqual([found?.x.name, found?.series?.name], ['school', 'week']);
+});
+
+test('without a number there is nothing to draw', () => {
+  assert.equal(axes(result([['school', 'text', ['North']]]), { chart: 'line', x: '', y: '', series: '' }), null);
+  assert.equal(axes(result([['count', 'number', [1]]]), { chart: 'line', x: '', y: '', series: '' }), null);
+});
+
+test('a missing value is a hole, not a zero', () => {
+  const found = axes(WEEKS, { chart: 'line', x: '', y: '', series: '' });
+  assert.ok(found);
+  const drawn = option(WEEKS, found, 'line', COLOURS);
+  const series = drawn.option['series'] as { name: string; data: (number | null)[] }[];
+  assert.deepEqual(series.map((line) => [line.name, line.data]), [['North', [0.95, null]], ['South', [0.91, null]]]);
+  assert.equal(drawn.isCut, false);
+  const heat = option(WEEKS, found, 'heat', COLOURS).option['series'] as { data: unknown[] }[];
+  assert.deepEqual(heat[0]?.data, [[0, 0, 0.95], [0, 1, 0.91]]);
+});
+
+test('more lines than can be told apart are cut, and it is said', () => {
+  const names = Array.from({ length: 20 }, (_, place) => `school ${place}`);
+  const many = result([['week', 'text', names.map(() => 'w')], ['school', 'text', names], ['n', 'number', names.map((_, place) => place)]]);
+  const found = axes(many, { chart: 'line', x: '', y: '', series: '' });
+  assert.ok(found);
+  const drawn = option(many, found, 'line', COLOURS);
+  assert.equal((drawn.option['series'] as unknown[]).length, SERIES_MAX);
+  assert.equal(drawn.isCut, true);
+});
