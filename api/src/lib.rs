@@ -12,6 +12,7 @@ mod caller;
 mod dashboard;
 mod envelope;
 mod extract;
+pub mod flight;
 mod health;
 mod idempotent;
 mod live;

@@ -117,6 +117,7 @@ pub struct Hot {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sql {
+    pub flight: String,
     pub concurrent: usize,
     pub time_s: u64,
     pub memory_bytes: usize,
@@ -180,6 +181,19 @@ impl Config {
         Ok(config)
     }
 
+    /// Passwords travel over this door, so that it is encrypted or stays on the machine.
+    fn validate_flight(&self) -> Result<()> {
+        if self.sql.flight.is_empty() {
+            return Ok(());
+        }
+        let address = &self.sql.flight;
+        let address: SocketAddr = address.parse().with_context(|| format!("sql.flight: {address:?} is not an address"))?;
+        if self.tls.certificate.as_os_str().is_empty() && !address.ip().is_loopback() {
+            bail!("sql.flight is {address}, which other machines reach: tls.certificate and tls.key are needed");
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<()> {
         const SEGMENT_BYTES_MIN: u64 = 1 << 20;
         if self.log.segment_bytes < SEGMENT_BYTES_MIN {
@@ -195,6 +209,7 @@ impl Config {
         if self.history.flush_interval_s == 0 {
             bail!("history.flush_interval_s must be at least 1");
         }
+        self.validate_flight()?;
         if self.sql.concurrent == 0 || self.sql.time_s == 0 || self.sql.rows == 0 {
             bail!("sql.concurrent, sql.time_s and sql.rows must be at least 1");
         }

@@ -25,6 +25,7 @@ use rollcall_store::sink::Sink;
 use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
 use rollcall_stream::embedded::{EmbeddedLog, LogConfig};
+use rollcall_api::flight::FlightTls;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,7 @@ struct Sockets {
     http: TcpListener,
     mqtt: TcpListener,
     mqtt_tls: Option<TcpListener>,
+    flight: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -52,8 +54,24 @@ impl Sockets {
             Ok(address) => Some(bind(address, "tls.mqtt").await?),
             Err(_) => None,
         };
-        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls })
+        let flight = match config.sql.flight.parse::<SocketAddr>() {
+            Ok(address) => Some(bind(address, "sql.flight").await?),
+            Err(_) => None,
+        };
+        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls, flight })
     }
+
+    fn addresses(&self) -> std::io::Result<Addresses> {
+        let flight = self.flight.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(Addresses { http: self.http.local_addr()?, mqtt: self.mqtt.local_addr()?, flight })
+    }
+}
+
+/// Where the server listens; port 0 has become the one that was free.
+struct Addresses {
+    http: SocketAddr,
+    mqtt: SocketAddr,
+    flight: Option<SocketAddr>,
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -103,7 +121,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         running.spawn("database", supervise::database(server, running.stop("database")));
     }
     live.wait_ready().await;
-    let addresses = (sockets.http.local_addr()?, sockets.mqtt.local_addr()?);
+    let addresses = sockets.addresses()?;
     let api = ApiState::new(ApiParts {
         config: ApiConfig {
             cookie_secure: config.secure_cookies == SecureCookies::Always,
@@ -123,6 +141,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         ready: readiness.checks(),
         shutdown: running.stop("subscribers"),
     })?;
+    if let Some(listener) = sockets.flight {
+        let (api, tls, stop) = (api.clone(), flight_tls(&config)?, running.stop("flight"));
+        running.spawn("flight", async move { Ok(rollcall_api::flight::run(api, listener, tls, stop).await?) });
+    }
     let routes = rollcall_api::router(api).merge(rollcall_ingest::http::router(gateway.clone()));
     let listeners = Listeners { tcp: Some(sockets.mqtt), tls: sockets.mqtt_tls };
     running.spawn("intake", {
@@ -294,14 +316,24 @@ async fn start_intake(
 }
 
 /// The one line that programs wait for; people get the same in the log.
-fn say_ready(store: &Store, (http, mqtt): (SocketAddr, SocketAddr), private: bool) {
+/// Certificate and key of the Flight SQL door; without them it is on a loopback address.
+fn flight_tls(config: &Config) -> Result<Option<FlightTls>> {
+    if config.tls.certificate.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(Some(FlightTls { certificate: read(&config.tls.certificate)?, key: read(&config.tls.key)? }))
+}
+
+fn say_ready(store: &Store, Addresses { http, mqtt, flight }: Addresses, private: bool) {
     let engine = match store.engine() {
         rollcall_store::Engine::Timescale { .. } => "timescale",
         rollcall_store::Engine::Plain => "plain",
     };
     let database = if private { "private" } else { "named" };
     tracing::info!(%http, %mqtt, database, engine = %store.engine(), "ready");
-    let line = serde_json::json!({"ready": true, "http": http.to_string(), "mqtt": mqtt.to_string(), "database": database,
+    let line = serde_json::json!({"ready": true, "http": http.to_string(), "mqtt": mqtt.to_string(),
+        "flight": flight.map(|address| address.to_string()), "database": database,
         "engine": engine, "engine_version": store.engine().to_string()});
     println!("{line}");
 }
@@ -319,6 +351,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     running.end("hot tables").await;
     running.end("live attendance").await;
     running.end("subscribers").await;
+    running.end("flight").await;
     running.end("http").await;
     if tokio::task::spawn_blocking(move || closing.close()).await.is_err() {
         tracing::error!("the log could not be closed in order");

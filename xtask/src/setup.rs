@@ -96,6 +96,7 @@ pub fn for_tests(browser: bool) -> Result<()> {
     npm_install("dashboard")?;
     npm_install("tests/timescale")?;
     python_install("tests/s3")?;
+    python_install("tests/adbc")?;
     if browser {
         install(&[CHROMIUM])?;
         npm_install("tests/browser")?;

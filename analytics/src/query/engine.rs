@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
 };
@@ -125,6 +126,18 @@ impl QueryEngine {
         let sources = self.inner.sources.read();
         let visible = sources.values().filter(|source| scope::is_visible(caller, &source.scope()));
         visible.map(|source| table_info(caller, source.as_ref())).collect()
+    }
+
+    /// The tables that a caller has by name, each with the columns that it shows.
+    pub fn tables(&self, caller: &Caller) -> Vec<(String, SchemaRef)> {
+        let sources = self.inner.sources.read();
+        let visible = sources.values().filter(|source| scope::is_visible(caller, &source.scope()));
+        let shown = visible.map(|source| {
+            let (schema, scope) = (ids::shown_schema(&source.schema()), source.scope());
+            let fields = schema.fields().iter().filter(|field| scope::shows_column(caller, &scope, field.name()));
+            (source.name().to_owned(), Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>())))
+        });
+        shown.collect()
     }
 
     /// Plans the text for the caller and begins to run it. Returns when the plan is made; the rows come by the stream.

@@ -1,5 +1,6 @@
 //! Sign-in, who one is, sign-out.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::Json;
@@ -126,7 +127,8 @@ pub async fn sign_in(
     if from_browser && !caller::is_same_site(&headers, &state.config) {
         return Err(ApiError::CrossSite);
     }
-    let credentials = check(&state, &extensions, &headers, &request).await?;
+    let address = caller::address(&headers, &extensions, &state.config);
+    let credentials = check_password(&state, &request.email, request.password, address).await?;
     let token = secret::generate(SESSION_PREFIX);
     let token_hash = secret::hash(&token);
     let now = state.clock.now();
@@ -148,12 +150,12 @@ pub async fn sign_in(
 }
 
 /// Throttle, then the password, which takes the same time whether the account exists or not.
-async fn check(state: &ApiState, extensions: &Extensions, headers: &HeaderMap, request: &SignIn) -> Result<Credentials, ApiError> {
-    let email = request.email.trim().to_lowercase();
+/// `address` is where the request comes from.
+pub(crate) async fn check_password(state: &ApiState, email: &str, password: String, address: IpAddr) -> Result<Credentials, ApiError> {
+    let email = email.trim().to_lowercase();
     if email.is_empty() || email.len() > EMAIL_BYTES_MAX {
         return Err(ApiError::WrongCredentials);
     }
-    let address = caller::address(headers, extensions, &state.config);
     let outcome = |label: &str| state.metrics.sign_ins.with_label_values(&[label]).inc();
     state.throttle.begin(&email, address, Instant::now()).map_err(|wait| {
         outcome("throttled");
@@ -165,7 +167,7 @@ async fn check(state: &ApiState, extensions: &Extensions, headers: &HeaderMap, r
     })?;
     let found = account::credentials(&state.store, &email).await?;
     let stored = found.as_ref().filter(|found| !found.disabled).and_then(|found| found.password_hash.clone());
-    let right = state.passwords.verify(request.password.clone(), stored).await.map_err(|error| match error {
+    let right = state.passwords.verify(password, stored).await.map_err(|error| match error {
         PasswordError::Busy => {
             outcome("busy");
             ApiError::TooMany { code: "sign_in_busy", message: error.to_string(), retry_after_s: 2 }

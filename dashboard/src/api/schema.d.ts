@@ -536,6 +536,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sql": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Runs a query. `Accept` chooses JSON, CSV, an Arrow IPC stream or Parquet. */
+        post: operations["run_sql"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sql/catalog": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The tables and columns that the caller may query, with what they mean. */
+        get: operations["get_sql_catalog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/students/{id}": {
         parameters: {
             query?: never;
@@ -1739,10 +1773,22 @@ export interface components {
         Problem: {
             /** @description Stable: programs decide by it. */
             code: string;
+            /**
+             * Format: int64
+             * @description Of SQL: the character of that line, from 1.
+             */
+            column?: number | null;
             /** @description One sentence for a person. */
             detail: string;
             /** @description What is wrong with which field, when the request's content was refused. */
             errors?: components["schemas"]["FieldError"][];
+            /** @description Of SQL: what may mend it. */
+            hint?: string | null;
+            /**
+             * Format: int64
+             * @description Of SQL: the line that is wrong, from 1.
+             */
+            line?: number | null;
             /** @description The id under which the server's log knows this request; also in the `x-request-id` header. */
             request_id?: string | null;
             /** Format: int32 */
@@ -1848,6 +1894,41 @@ export interface components {
             /** @description Case does not matter. */
             email: string;
             password: string;
+        };
+        /** @description An answer as JSON. */
+        SqlAnswer: {
+            columns: components["schemas"]["SqlColumn"][];
+            /** @description Why the answer ended before it was whole. */
+            error?: string | null;
+            /** @description One array a row, one value a column. */
+            rows: Record<string, never>[][];
+            /** @description Whether rows were cut at a limit; a warning says at which. */
+            truncated: boolean;
+            warnings: string[];
+        };
+        /** @description The tables that the caller may query. */
+        SqlCatalog: {
+            tables: components["schemas"]["SqlTable"][];
+        };
+        /** @description One column of an answer. */
+        SqlColumn: {
+            name: string;
+            type: string;
+        };
+        SqlQuery: {
+            /** @description One SELECT, WITH, EXPLAIN, SHOW TABLES or SHOW COLUMNS. */
+            sql: string;
+        };
+        SqlTable: {
+            columns: components["schemas"]["SqlTableColumn"][];
+            documentation: string;
+            name: string;
+        };
+        SqlTableColumn: {
+            documentation?: string | null;
+            name: string;
+            nullable: boolean;
+            type: string;
         };
         /**
          * @description What the system concludes for a student and a period or day.
@@ -3537,6 +3618,86 @@ export interface operations {
                 content?: never;
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_sql: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SqlQuery"];
+            };
+        };
+        responses: {
+            /** @description `rollcall-warnings`: a JSON array of what to know of the answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SqlAnswer"];
+                    "text/csv": string;
+                    "application/vnd.apache.arrow.stream": number[];
+                    "application/vnd.apache.parquet": number[];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sql_invalid`, `sql_refused`, `sql_limit`, `sql_data` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sql_busy` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_sql_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SqlCatalog"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -9,3 +9,4 @@ mod day;
 mod durability;
 mod faults;
 mod history;
+mod questions;
