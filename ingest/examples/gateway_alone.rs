@@ -64,7 +64,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let log: Arc<dyn Log> = EmbeddedLog::open(&dir.path().join("log"), LogConfig::default(), &registry)?;
     let metrics = Arc::new(Metrics::new(&registry)?);
     let admission = Admission::open(log.clone(), &dir.path().join("dedup"), AdmissionConfig::default(), Clock::System, metrics.clone())?;
-    let gateway = Gateway::new(GatewayConfig::default(), Arc::new(Everybody), admission, metrics);
+    let sessions = dir.path().join("sessions");
+    let gateway = Gateway::open(GatewayConfig::default(), Arc::new(Everybody), admission, metrics, &sessions)?;
     let (mqtt, web) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     println!("{} {}", mqtt.local_addr()?, web.local_addr()?);
     let shutdown = CancellationToken::new();
