@@ -1,0 +1,5 @@
+//! MQTT 5 by rumqttc.
+
+mod client;
+mod messages;
+mod sessions;
