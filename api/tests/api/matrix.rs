@@ -39,6 +39,8 @@ const STUDENT: [u16; 7] = [401, 200, 200, 200, 403, 200, 403];
 const OFFICE: [u16; 7] = [401, 403, 200, 200, 403, 403, 403];
 /// Teacher, office and analyst.
 const REPORT: [u16; 7] = [401, 200, 200, 200, 200, 403, 403];
+/// Everybody but the guardian.
+const QUERY: [u16; 7] = [401, 200, 200, 200, 200, 403, 200];
 const IT: [u16; 7] = [401, 403, 403, 403, 403, 403, 200];
 
 /// The own school, section and student.
@@ -107,6 +109,8 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/reports/unexplained-absences?by=section&section={section}", REPORT),
         get("/api/v1/reports/chronic-absence?by=section&section={section}", REPORT),
         get("/api/v1/reports/explain?figure=absent&section={section}", STAFF),
+        get("/api/v1/sql/catalog", QUERY),
+        change(Method::POST, "/api/v1/sql", |_| Some(json!({"sql": "SELECT 1 AS one"})), QUERY),
     ]
 }
 

@@ -50,10 +50,16 @@ impl Subscriber {
         patiently("a line", self.lines.next_line()).await.unwrap().expect("mosquitto_sub ended early")
     }
 
+    /// The next message but those by which others find out that they have their subscriptions.
     async fn message(&mut self) -> String {
-        match self.early.pop_front() {
-            Some(early) => early,
-            None => self.line().await,
+        loop {
+            let message = match self.early.pop_front() {
+                Some(early) => early,
+                None => self.line().await,
+            };
+            if !message.contains("ready") {
+                return message;
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rollcall_tests::district::{self, District, PASSWORD, now_ms, scan};
+use rollcall_tests::district::{self, District, PASSWORD, Student, now_ms, scan};
 use rollcall_tests::{Instance, Launch};
 use serde_json::{Value, json};
 
@@ -37,8 +37,12 @@ async fn every_door_gives_the_same_numbers_and_the_same_rights() -> Result<()> {
         district.account(&instance, &format!("{role}@questions.example"), role, None)?;
     }
     let now = now_ms();
-    let scans: Vec<Value> =
-        (1..).zip(&district.students[..STUDENTS]).map(|(seq, student)| scan(seq, &student.badge, "in", now)).collect();
+    let typed = |(seq, student): (u64, &Student)| {
+        let mut event = scan(seq, &student.badge, "in", now);
+        event["type"] = json!("scan");
+        event
+    };
+    let scans: Vec<Value> = (1..).zip(&district.students[..STUDENTS]).map(typed).collect();
     let request = reqwest::Client::new().post(format!("{}/ingest/v1", instance.http)).json(&scans);
     let request = request.header("authorization", format!("Bearer {}:{}", district.gate.id, district.gate.token));
     let accepted: Value = request.send().await?.error_for_status()?.json().await?;
