@@ -234,7 +234,7 @@ async fn subscribers_that_never_read_cost_nobody_anything() -> Result<()> {
     let http = crowd.instance.http.trim_start_matches("http://").to_owned();
     let mut unread = Vec::new();
     // Fewer than one account may have at a time.
-    for _ in 0..torture.either(20, 50) {
+    for _ in 0..torture.either(20, 40) {
         let mut request = format!("ws://{http}/live/v1").into_client_request()?;
         request.headers_mut().insert("cookie", session.cookie.parse()?);
         request.headers_mut().insert("origin", crowd.instance.http.parse()?);
