@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rollcall_store::session::SessionKind;
 use rollcall_store::{audit, secret, session};
 use serde_json::json;
@@ -18,6 +19,10 @@ use crate::state::ApiState;
 
 /// Prefix of a driver's token, so that leaked ones are recognised for what they are.
 const TOKEN_PREFIX: &str = "rf_";
+
+/// Drivers written in Go leave the padding out.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// Checks the Basic credentials of a handshake and returns a token for the calls that follow. It ends as a session does.
 pub async fn begin(state: &ApiState, metadata: &MetadataMap, extensions: &Extensions) -> Result<String, Status> {
@@ -51,7 +56,7 @@ pub async fn identify(state: &ApiState, metadata: &MetadataMap) -> Result<Caller
 
 fn basic(metadata: &MetadataMap) -> Option<(String, String)> {
     let (scheme, encoded) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
-    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let decoded = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let (email, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
     Some((email.to_owned(), password.to_owned()))
 }
@@ -86,10 +91,12 @@ mod tests {
 
     #[test]
     fn basic_credentials_are_read() {
-        let encoded = STANDARD.encode("a@example.org:pass:word");
+        let encoded = BASE64.encode("a@example.org:pass:word");
         let read = Some(("a@example.org".to_owned(), "pass:word".to_owned()));
         assert_eq!(basic(&with(&format!("Basic {encoded}"))), read);
         assert_eq!(basic(&with(&format!("basic {encoded}"))), read);
+        assert!(encoded.ends_with('='));
+        assert_eq!(basic(&with(&format!("Basic {}", encoded.trim_end_matches('=')))), read);
         assert_eq!(basic(&with(&format!("Bearer {encoded}"))), None);
         assert_eq!(basic(&with("Basic !")), None);
         assert_eq!(basic(&MetadataMap::new()), None);
