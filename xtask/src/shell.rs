@@ -21,8 +21,19 @@ pub fn command(program: impl AsRef<OsStr>) -> Shell {
     Shell(command)
 }
 
+/// What `cargo run` says to the program that it starts. Build scripts of dependencies (ring's) ask to run again when one of
+/// these changes, and they name the clone's folder: handed on, every new clone would build DataFusion again.
+const SAID_BY_CARGO_RUN: [&str; 3] = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_"];
+
+/// Cargo as if it were called from the user's shell.
 pub fn cargo<const N: usize>(args: [&str; N]) -> Shell {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(args)
+    let Shell(mut cargo) = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if SAID_BY_CARGO_RUN.iter().any(|said| name.to_string_lossy().starts_with(said)) {
+            cargo.env_remove(name);
+        }
+    }
+    Shell(cargo).args(args)
 }
 
 /// The built binary, wherever cargo puts it.
