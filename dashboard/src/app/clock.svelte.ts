@@ -1,4 +1,4 @@
-// The wall clock that pages show, and how instants read in a school's zone.
+// The wall clock that pages show.
 
 class Clock {
   now = $state(Date.now());
@@ -15,45 +15,3 @@ class Clock {
 }
 
 export const clock = new Clock();
-
-/** Formats instants in one zone; without one, or with one that the browser does not know, in the browser's own. */
-export class Times {
-  #short: Intl.DateTimeFormat;
-  #long: Intl.DateTimeFormat;
-  #date: Intl.DateTimeFormat;
-
-  constructor(zone?: string | null) {
-    const made = (options: Intl.DateTimeFormatOptions) => {
-      const base = { hourCycle: 'h23', ...options } as const;
-      try {
-        return new Intl.DateTimeFormat('en-GB', zone ? { ...base, timeZone: zone } : base);
-      } catch {
-        return new Intl.DateTimeFormat('en-GB', base);
-      }
-    };
-    this.#short = made({ hour: '2-digit', minute: '2-digit' });
-    this.#long = made({ hour: '2-digit', minute: '2-digit', second: '2-digit' });
-    this.#date = made({ weekday: 'long', day: 'numeric', month: 'long' });
-  }
-
-  /** "08:03" */
-  short(instant: string | number | null | undefined): string {
-    return this.#say(this.#short, instant);
-  }
-
-  /** "08:03:12" */
-  long(instant: string | number | null | undefined): string {
-    return this.#say(this.#long, instant);
-  }
-
-  /** "Friday 20 November" */
-  date(instant: string | number | null | undefined): string {
-    return this.#say(this.#date, instant);
-  }
-
-  #say(format: Intl.DateTimeFormat, instant: string | number | null | undefined): string {
-    if (instant === null || instant === undefined) return '';
-    const date = new Date(instant);
-    return Number.isNaN(date.getTime()) ? '' : format.format(date);
-  }
-}

@@ -5,7 +5,7 @@
 
 import { api } from '../api/client.ts';
 import type { BuildingEntry, Counts, DeviceEntry, FeedEntry, Id, Person, School, SectionLine } from '../api/types.ts';
-import { Times } from '../app/clock.svelte.ts';
+import { Times } from '../app/times.ts';
 import { link, Topic } from '../app/live.svelte.ts';
 
 /** Names are asked for again at most this often when somebody unknown appears. */
