@@ -1,6 +1,6 @@
 //! The behaviours of MQTT 3.1.1 and 5 that the Eclipse Paho project checks a broker for, against clients that others wrote:
 //! rumqttc for both versions, mosquitto's command line for what a person types. Topics are free (`Namespace::Open`), except
-//! where a refusal is tested.
+//! where a refusal is tested. What is the same in both versions stands once, in [`both`].
 //!
 //! | behaviour | MQTT 3.1.1, [`three`] | MQTT 5, [`five`] |
 //! | --- | --- | --- |
@@ -32,6 +32,8 @@
 //! Both versions by mosquitto's clients: [`typed`]. No client sends what the standard forbids, so a client above the receive
 //! maximum and other violations are played by the raw client of the gateway's own tests.
 
+#[macro_use]
+mod both;
 mod clients;
 mod five;
 #[path = "../gateway/harness.rs"]

@@ -102,20 +102,8 @@ fn text(message: &Publish) -> String {
     String::from_utf8(message.payload.to_vec()).unwrap()
 }
 
-#[tokio::test]
-async fn basic() {
-    let server = open().await;
-    let (mut a, mut b) = (Three::new(&server, "a").await, Three::new(&server, "b").await);
-    b.subscribe("topic/+", ExactlyOnce).await;
-    b.subscribe("end", AtLeastOnce).await;
-    for (qos, payload) in [(AtMostOnce, "0"), (AtLeastOnce, "1"), (ExactlyOnce, "2")] {
-        a.publish("topic/a", qos, payload).await;
-    }
-    let got: Vec<_> = b.all(&mut a).await.iter().map(|message| (message.qos, text(message))).collect();
-    assert_eq!(got, [(AtMostOnce, "0".into()), (AtLeastOnce, "1".into()), (ExactlyOnce, "2".into())]);
-    let _again = Three::new(&server, "a").await;
-    a.line.ended().await;
-}
+shared_messages!(Three);
+shared_sessions!(Three);
 
 #[tokio::test]
 async fn retained_messages() {
@@ -214,35 +202,6 @@ async fn keepalive() {
 }
 
 #[tokio::test]
-async fn redelivery_on_reconnect() {
-    let server = open().await;
-    let manual = || {
-        let mut options = lasting(&server, "a");
-        options.set_manual_acks(true);
-        options
-    };
-    let mut a = Three::with(manual()).await;
-    a.subscribe("again/#", ExactlyOnce).await;
-    let mut b = Three::new(&server, "b").await;
-    b.publish("again/1", AtLeastOnce, "one").await;
-    b.publish("again/2", ExactlyOnce, "two").await;
-    let first = [a.line.message().await, a.line.message().await];
-    assert!(first.iter().all(|message| !message.dup));
-    drop(a);
-    let mut a = Three::with(manual()).await;
-    for before in &first {
-        let message = a.line.message().await;
-        assert_eq!((message.dup, message.pkid, &message.payload), (true, before.pkid, &before.payload));
-        a.client.ack(&message).await.unwrap();
-    }
-    a.line.until("PUBREL", |packet| matches!(packet, Packet::PubRel(_)).then_some(())).await;
-    a.subscribe("end", AtLeastOnce).await;
-    a.disconnect().await;
-    let mut a = Three::with(lasting(&server, "a")).await;
-    assert!(a.payloads(&mut b).await.is_empty(), "what was acknowledged does not come again");
-}
-
-#[tokio::test]
 async fn zero_length_client_id() {
     let server = open().await;
     let mut a = Three::new(&server, "").await;
@@ -253,20 +212,6 @@ async fn zero_length_client_id() {
     let mut raw = server.raw().await;
     assert_eq!(raw.connect(&Hello { v5: false, clean: false, ..Hello::anonymous("") }).await, [0, 2]);
     raw.closed().await;
-}
-
-#[tokio::test]
-async fn dollar_topics() {
-    let server = open().await;
-    let (mut a, mut b) = (Three::new(&server, "a").await, Three::new(&server, "b").await);
-    for filter in ["#", "+/x", "+/+"] {
-        a.subscribe(filter, AtLeastOnce).await;
-    }
-    b.publish("$private/x", AtLeastOnce, "hidden").await;
-    assert!(a.all(&mut b).await.is_empty());
-    a.subscribe("$private/#", AtLeastOnce).await;
-    b.publish("$private/x", AtLeastOnce, "asked for").await;
-    assert_eq!(a.payloads(&mut b).await, ["asked for"]);
 }
 
 #[tokio::test]

@@ -2,21 +2,7 @@
 
 use super::client::*;
 
-#[tokio::test]
-async fn basic() {
-    let server = open().await;
-    let (mut a, mut b) = (Five::new(&server, "a").await, Five::new(&server, "b").await);
-    b.subscribe("topic/+", ExactlyOnce).await;
-    b.subscribe("end", AtLeastOnce).await;
-    for (qos, payload) in [(AtMostOnce, "0"), (AtLeastOnce, "1"), (ExactlyOnce, "2")] {
-        a.publish("topic/a", qos, payload).await;
-    }
-    let got: Vec<_> = b.all(&mut a).await.iter().map(|message| (message.qos, text(message))).collect();
-    assert_eq!(got, [(AtMostOnce, "0".into()), (AtLeastOnce, "1".into()), (ExactlyOnce, "2".into())]);
-    // A second connection of the same client ends the first.
-    let _again = Five::new(&server, "a").await;
-    a.line.ended().await;
-}
+shared_messages!(Five);
 
 #[tokio::test]
 async fn retained_messages() {
@@ -52,20 +38,6 @@ async fn overlapping_subscriptions() {
     let mut ids = properties(&got[0]).subscription_identifiers;
     ids.sort_unstable();
     assert_eq!(ids, [1, 2]);
-}
-
-#[tokio::test]
-async fn dollar_topics() {
-    let server = open().await;
-    let (mut a, mut b) = (Five::new(&server, "a").await, Five::new(&server, "b").await);
-    for filter in ["#", "+/x", "+/+"] {
-        a.subscribe(filter, AtLeastOnce).await;
-    }
-    b.publish("$private/x", AtLeastOnce, "hidden").await;
-    assert!(a.all(&mut b).await.is_empty());
-    a.subscribe("$private/#", AtLeastOnce).await;
-    b.publish("$private/x", AtLeastOnce, "asked for").await;
-    assert_eq!(a.payloads(&mut b).await, ["asked for"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use super::client::*;
 
+shared_sessions!(Five);
+
 #[tokio::test]
 async fn offline_message_queueing() {
     let server = open().await;
@@ -91,36 +93,6 @@ async fn server_keep_alive() {
     assert_eq!(Five::new(&server, "a").await.offered().server_keep_alive, Some(1));
     let after = silent_client(&server, 120).await;
     assert!((Duration::from_millis(1_400)..Duration::from_secs(6)).contains(&after), "the server's holds: {after:?}");
-}
-
-#[tokio::test]
-async fn redelivery_on_reconnect() {
-    let server = open().await;
-    let manual = || {
-        let mut options = lasting(&server, "a");
-        options.set_manual_acks(true);
-        options
-    };
-    let mut a = Five::with(manual()).await;
-    a.subscribe("again/#", ExactlyOnce).await;
-    let mut b = Five::new(&server, "b").await;
-    b.publish("again/1", AtLeastOnce, "one").await;
-    b.publish("again/2", ExactlyOnce, "two").await;
-    let first = [a.line.message().await, a.line.message().await];
-    assert!(first.iter().all(|message| !message.dup));
-    drop(a);
-    let mut a = Five::with(manual()).await;
-    for before in &first {
-        let message = a.line.message().await;
-        assert_eq!((message.dup, message.pkid, &message.payload), (true, before.pkid, &before.payload));
-        a.client.ack(&message).await.unwrap();
-    }
-    // The release of the second comes when the server has the first's acknowledgement behind it.
-    a.line.until("PUBREL", |packet| matches!(packet, Packet::PubRel(_)).then_some(())).await;
-    a.subscribe("end", AtLeastOnce).await;
-    a.disconnect().await;
-    let mut a = Five::with(lasting(&server, "a")).await;
-    assert!(a.payloads(&mut b).await.is_empty(), "what was acknowledged does not come again");
 }
 
 #[tokio::test]
