@@ -163,3 +163,23 @@ async fn a_changed_name_is_one_changed_row_and_a_failed_import_none() {
     assert!(failed.is_err());
     assert_eq!(database.rows(district).await, before);
 }
+
+#[tokio::test]
+async fn a_bell_schedule_that_is_gone_is_taken_out_before_it_rings_and_kept_afterwards() {
+    let database = Database::start().await;
+    let today = day("2026-11-21");
+    let roster = synthetic(database.dir.path(), &Plan { students_per_school: 10, ..Plan::new("Test district", today) });
+    let mut announced = roster.clone();
+    for from in ["2026-11-01", "2026-12-01"] {
+        let schedule = rollcall_roster::roster::BellSchedule { valid_from: day(from), ..roster.timetable.schedules[0].clone() };
+        announced.timetable.schedules.push(schedule);
+    }
+    let district = database.import(&announced, today).await.district;
+    let bells = announced.timetable.schedules[0].bells.len() as u64;
+    let report = database.import(&roster, today).await;
+    assert_eq!(report.bells, Tally { ended: bells, ..Tally::default() }, "the one to come");
+    assert_eq!(database.count(district, "bell_schedule where valid_from = '2026-12-01'").await, 0);
+    assert_eq!(database.count(district, "bell_schedule where valid_from = '2026-11-01'").await, 1);
+    assert!(report.warnings.iter().any(|w| w.contains("2026-11-01") && w.contains("still rings")), "{:?}", report.warnings);
+    assert!(database.import(&roster, today).await.unchanged());
+}

@@ -67,6 +67,12 @@ pub fn read(
             );
             return;
         }
+        // Two lunch waves may overlap; a slip of the pen looks the same, so somebody should look at it.
+        if let Some(other) = bells.iter().find(|bell| bell.starts < ends && starts < bell.ends) {
+            let message =
+                format!("period {} rings while {} is not over ({} to {})", quoted(period), quoted(&other.period), other.starts, other.ends);
+            problems.warn(row.place(STARTS), Code::BadBells, message);
+        }
         bells.push(Bell { period: period.to_owned(), starts, ends, instructional: row.is_true(INSTRUCTIONAL).unwrap_or(true) });
     })?;
     let mut schedules = Vec::new();

@@ -112,6 +112,7 @@ const WARNINGS: &[Case] = &[
     ("orgs.csv", "sch,,,North School,school,,dst", "sch,,,North School,school,,dst-9", "orgs.csv:3:parentSourcedId unknown_reference"),
     ("orgs.csv", ",parentSourcedId\n", ",parentSourcedId,,\n", ""),
     ("classes.csv", "c-2,,", "c-2,tobedeleted,", "enrollments.csv:4:classSourcedId inactive_reference"),
+    ("bells.csv", "2,09:00,09:50", "2,08:45,09:35", "bells.csv:3:starts bad_bells"),
     ("classes.csv", ",2,scheduled", ",9,scheduled", "classes.csv:3:periods unknown_period"),
     ("enrollments.csv", "u-1,student,2026-09-01,", "u-1,student,2026-09-01,2026-09-01", "enrollments.csv:2:endDate empty_interval"),
     ("manifest.csv", "file.courses,bulk", "file.courses,absent", "courses.csv:0: unexpected_file"),

@@ -122,7 +122,7 @@ pub async fn import(
     report.sections = structure::sections(&mut tenant, &mut loading).await?;
     report.enrolments = spans::enrolments(&mut tenant, &mut loading, &known).await?;
     report.periods = structure::periods(&mut tenant, &mut loading).await?;
-    report.bells = structure::bells(&mut tenant, &mut loading).await?;
+    report.bells = structure::bells(&mut tenant, &mut loading, &mut report.warnings).await?;
     report.calendar = structure::calendar(&mut tenant, &mut loading).await?;
     report.meetings = spans::meetings(&mut tenant, &mut loading, &known).await?;
     tenant.commit().await?;

@@ -103,8 +103,9 @@ pub(super) async fn periods(tenant: &mut Tenant, loading: &mut Loading<'_>) -> R
     Ok(tally(&new))
 }
 
-/// Schedules that are not in the roster stay: days before now were rung by them.
-pub(super) async fn bells(tenant: &mut Tenant, loading: &mut Loading<'_>) -> Result<Tally, StoreError> {
+/// A schedule that is not in the roster any more and begins later than today is taken out. One that has rung stays with the days
+/// that it rang, and goes on ringing until a newer one of its name begins: that is worth a warning.
+pub(super) async fn bells(tenant: &mut Tenant, loading: &mut Loading<'_>, warnings: &mut Vec<String>) -> Result<Tally, StoreError> {
     let schedules = &loading.roster.timetable.schedules;
     let ids: Vec<Uuid> = schedules.iter().map(|s| loading.ids.schedule(s.school, &s.name, s.valid_from)).collect();
     sqlx::query(
@@ -118,6 +119,7 @@ pub(super) async fn bells(tenant: &mut Tenant, loading: &mut Loading<'_>) -> Res
     .bind(schedules.iter().map(|s| s.valid_from).collect::<Vec<_>>())
     .execute(&mut **tenant)
     .await?;
+    let taken_out = schedules_gone(tenant, loading, &ids, warnings).await?;
     let mut keys: (Vec<Uuid>, Vec<Uuid>) = Default::default();
     let mut values: Vec<BellRow> = Vec::new();
     for (schedule, id) in schedules.iter().zip(&ids) {
@@ -154,7 +156,43 @@ pub(super) async fn bells(tenant: &mut Tenant, loading: &mut Loading<'_>) -> Res
     .bind(values.iter().map(|v| v.2).collect::<Vec<bool>>())
     .fetch_all(&mut **tenant)
     .await?;
-    Ok(Tally { ended: gone.rows_affected(), ..tally(&new) })
+    Ok(Tally { ended: gone.rows_affected() + taken_out, ..tally(&new) })
+}
+
+/// Of schools for which the roster has bells: what it no longer says. Returns how many bells were taken out.
+async fn schedules_gone(
+    tenant: &mut Tenant,
+    loading: &Loading<'_>,
+    wanted: &[Uuid],
+    warnings: &mut Vec<String>,
+) -> Result<u64, StoreError> {
+    let told: HashSet<usize> = loading.roster.timetable.schedules.iter().map(|s| s.school).collect();
+    let schools: Vec<Uuid> = told.into_iter().map(|school| loading.ids.schools[school]).collect();
+    let gone: Vec<(Uuid, String, String, NaiveDate)> = sqlx::query_as(
+        "select b.id, s.name, b.name, b.valid_from from rollcall.bell_schedule b join rollcall.school s on (s.district, s.id) = (b.district, b.school)
+         where b.district = $1 and b.school = any($2) and b.id <> all($3) order by s.name, b.name, b.valid_from",
+    )
+    .bind(loading.district.0)
+    .bind(&schools)
+    .bind(wanted)
+    .fetch_all(&mut **tenant)
+    .await?;
+    let (to_come, rung): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(.., valid_from)| *valid_from > loading.today);
+    warnings.extend(rung.iter().map(|(_, school, name, from)| {
+        format!("{school}: the bell schedule \"{name}\" of {from} is not in the timetable any more and still rings; to replace it, add one with the day of the change")
+    }));
+    let ids: Vec<Uuid> = to_come.into_iter().map(|(id, ..)| id).collect();
+    let bells = sqlx::query("delete from rollcall.bell where district = $1 and schedule = any($2)")
+        .bind(loading.district.0)
+        .bind(&ids)
+        .execute(&mut **tenant)
+        .await?;
+    sqlx::query("delete from rollcall.bell_schedule where district = $1 and id = any($2)")
+        .bind(loading.district.0)
+        .bind(&ids)
+        .execute(&mut **tenant)
+        .await?;
+    Ok(bells.rows_affected())
 }
 
 /// From a school's first day in the roster on, its calendar is the roster's; earlier days stay.
