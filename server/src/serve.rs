@@ -13,6 +13,7 @@ use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::engagement::store::{StoreClasses, StoreEngagement};
 use rollcall_analytics::engagement::{Engagement, EngagementDeps};
+use rollcall_analytics::history::History;
 use rollcall_analytics::hot::{HotConfig, HotTables};
 use rollcall_analytics::hub::Hub;
 use rollcall_analytics::query::{EngineConfig, Limits, QueryEngine, tables};
@@ -100,13 +101,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     });
     let readiness = Readiness::new(log.clone(), store.engine().to_string());
     start_sink(&mut running, &log, &store, &registry, &readiness).await?;
-    readiness.watch_history(crate::history::start(&mut running, &config, &log, &registry).await?.status());
+    let history = crate::history::start(&mut running, &config, &log, &registry).await?;
+    readiness.watch_history(history.status());
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
     readiness.watch_live(live.clone());
     let pool = QueryPool::new()?;
     let hot = start_hot(&mut running, &config, &log)?;
-    let queries = start_queries(&config, &hot, &cache)?;
+    let queries = start_queries(&config, &hot, &history, &cache)?;
     start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
@@ -236,12 +238,12 @@ fn start_hot(running: &mut Subsystems, config: &Config, log: &Arc<EmbeddedLog>) 
 }
 
 /// The query engine with its threads, and every table that it has.
-fn start_queries(config: &Config, hot: &Arc<HotTables>, cache: &Arc<DirectoryCache>) -> Result<QueryEngine> {
+fn start_queries(config: &Config, hot: &Arc<HotTables>, history: &History, cache: &Arc<DirectoryCache>) -> Result<QueryEngine> {
     let spill = config.data_dir.join("spill");
     std::fs::create_dir_all(&spill).with_context(|| format!("cannot create {}", spill.display()))?;
     let settings = EngineConfig { concurrent_max: config.sql.concurrent, spill_dir: Some(spill), ..EngineConfig::default() };
     let engine = QueryEngine::new(settings).context("cannot start the threads of queries")?;
-    for table in tables::hot_tables(hot).into_iter().chain(tables::directory_tables(cache)) {
+    for table in tables::event_tables(hot, Some(history)).into_iter().chain(tables::directory_tables(cache)) {
         engine.register(table);
     }
     Ok(engine)

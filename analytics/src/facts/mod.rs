@@ -15,6 +15,7 @@
 
 mod build;
 mod columns;
+pub(crate) mod narrow;
 mod plan;
 mod read;
 pub mod report;

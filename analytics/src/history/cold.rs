@@ -19,10 +19,12 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectMeta;
 
+use super::Core;
 use super::manifest::FileEntry;
 use super::place::Place;
 
@@ -86,6 +88,12 @@ impl PruningStatistics for Known<'_> {
     }
 }
 
+/// All filters as one expression over the table's columns; `None`: there are none.
+fn conjoined(session: &dyn Session, schema: &SchemaRef, filters: impl Iterator<Item = Expr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(filter) = conjunction(filters) else { return Ok(None) };
+    session.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(schema))?).map(Some)
+}
+
 /// The files that may hold rows for which all filters are true.
 pub(super) fn prune(
     session: &dyn Session,
@@ -93,8 +101,7 @@ pub(super) fn prune(
     filters: &[Expr],
     files: Vec<Arc<FileEntry>>,
 ) -> Result<Vec<Arc<FileEntry>>> {
-    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files) };
-    let filter = session.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(schema))?)?;
+    let Some(filter) = conjoined(session, schema, filters.iter().cloned())? else { return Ok(files) };
     let Some(predicate) = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).build(filter) else { return Ok(files) };
     if files.is_empty() {
         return Ok(files);
@@ -103,27 +110,32 @@ pub(super) fn prune(
     Ok(files.into_iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect())
 }
 
+/// What a scan asks of the files.
+pub(super) struct Asked<'a> {
+    pub schema: &'a SchemaRef,
+    pub projection: Option<&'a Vec<usize>>,
+    /// Filters that nobody looks at again.
+    pub exact: Vec<Expr>,
+    pub limit: Option<usize>,
+}
+
 /// The plan that reads the files. It holds them, so they are not deleted before the plan is gone.
-pub(super) fn plan(
-    session: &dyn Session,
-    place: &Place,
-    schema: &SchemaRef,
-    files: &[Arc<FileEntry>],
-    projection: Option<&Vec<usize>>,
-    limit: Option<usize>,
-) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    let (place, Asked { schema, projection, exact, limit }) = (&core.place, asked);
     let runtime = session.runtime_env();
     runtime.register_object_store(place.store_url().as_ref(), Arc::clone(place.store()));
     let mut options = session.table_options().parquet.clone();
     options.global.pushdown_filters = true;
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
-    let cache = runtime.cache_manager.get_file_metadata_cache();
-    let readers = Arc::new(CachedParquetFileReaderFactory::new(Arc::clone(place.store()), cache));
-    let source = ParquetSource::new(Arc::clone(schema))
+    let readers = Arc::new(CachedParquetFileReaderFactory::new(Arc::clone(place.store()), Arc::clone(&core.footers)));
+    let mut source = ParquetSource::new(Arc::clone(schema))
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)
         .with_metadata_size_hint(FOOTER_BYTES);
+    if let Some(filter) = conjoined(session, schema, exact.into_iter())? {
+        source = source.with_predicate(filter);
+    }
     let parts = files.iter().map(|file| part(place, schema, file)).collect::<Result<Vec<_>>>()?;
     let groups = FileGroup::new(parts).split_files(session.config().target_partitions().max(1));
     let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))

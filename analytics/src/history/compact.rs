@@ -60,8 +60,8 @@ impl Core {
 
     /// All rows of a file.
     async fn read(&self, entry: &Arc<FileEntry>) -> Result<Vec<RecordBatch>, HistoryError> {
-        let bytes = self.bytes(entry).await?;
-        blocking(move || file::decode(bytes)).await
+        let (kind, bytes) = (entry.kind, self.bytes(entry).await?);
+        blocking(move || file::decode(kind, bytes)).await
     }
 
     /// The bytes of a file, which are those that were written: else [`HistoryError::Damaged`].

@@ -11,7 +11,7 @@ use rollcall_model::ids::{DistrictId, PersonId};
 
 use super::error::{HistoryError, blocking};
 use super::manifest::{FileEntry, Tombstone};
-use super::rows::{Erased, divide};
+use super::rows::{divide, erased};
 use super::session::{Change, Session};
 use super::{Core, History, file};
 
@@ -103,8 +103,8 @@ impl Core {
             if !file::may_hold(kind, bytes.clone(), stone.person)? {
                 return Ok(None);
             }
-            let erased = Erased::new(&[stone]);
-            let kept = file::decode(bytes)?.into_iter().map(|rows| erased.apply(kind, rows)).collect::<Result<Vec<_>, _>>()?;
+            let erased = erased(&[stone]);
+            let kept = file::decode(kind, bytes)?.into_iter().map(|rows| erased.apply(kind, rows)).collect::<Result<Vec<_>, _>>()?;
             let count: u64 = kept.iter().map(|rows| rows.num_rows() as u64).sum();
             Ok((count < before).then_some(kept))
         })

@@ -15,7 +15,8 @@ use rollcall_stream::schema::{DEVICE, SCHOOL, TS};
 
 use super::error::HistoryError;
 use super::manifest::FileEntry;
-use super::rows::{Portion, bounds, person_column, table_name};
+use super::rows::{Portion, bounds};
+use crate::hot::table::{self, KINDS, person_column};
 
 const ZSTD_LEVEL: i32 = 3;
 /// Small enough that one school's rows are found by the statistics of a few groups, large enough to be decoded in bulk.
@@ -89,16 +90,16 @@ fn properties(kind: Kind, portion: &Portion, first: Offset, end: Offset) -> Writ
 /// The name of a file; `epoch` and `number` make it one that was never used.
 pub(super) fn path_of(entry: &FileEntry, epoch: u64, number: u64) -> String {
     let FileEntry { kind, district, date, first, end, .. } = entry;
-    format!("{}/district={district}/date={date}/{first}-{end}.{epoch}-{number}.parquet", table_name(*kind))
+    format!("{}/district={district}/date={date}/{first}-{end}.{epoch}-{number}.parquet", table::name(*kind))
 }
 
 /// Whether a path is one that [`path_of`] makes.
 pub(super) fn is_ours(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    let [table, district, date, name] = parts[..] else { return false };
+    let [folder, district, date, name] = parts[..] else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let pair = |text: &str| text.split_once('-').is_some_and(|(a, b)| digits(a) && digits(b));
-    super::rows::KINDS.iter().any(|kind| table_name(*kind) == table)
+    KINDS.iter().any(|kind| table::name(*kind) == folder)
         && district.strip_prefix("district=").is_some_and(|id| uuid::Uuid::parse_str(id).is_ok())
         && date.strip_prefix("date=").is_some_and(|date| date.parse::<chrono::NaiveDate>().is_ok())
         && name.strip_suffix(".parquet").and_then(|name| name.split_once('.')).is_some_and(|(rows, made)| pair(rows) && pair(made))
@@ -116,10 +117,10 @@ pub(super) fn check(entry: &FileEntry, bytes: &[u8]) -> Result<(), HistoryError>
     Ok(())
 }
 
-/// All rows of a file, after [`check`]. Blocking.
-pub(super) fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, HistoryError> {
+/// All rows of a file, after [`check`], in the table's schema and words. Blocking.
+pub(super) fn decode(kind: Kind, bytes: Bytes) -> Result<Vec<RecordBatch>, HistoryError> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(BATCH_ROWS).build()?;
-    Ok(reader.collect::<Result<_, _>>()?)
+    reader.map(|rows| Ok(table::reworded(kind, &rows?)?)).collect()
 }
 
 /// Whether a file may hold rows of a person, by its bloom filters. Blocking.

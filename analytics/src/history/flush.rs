@@ -13,9 +13,11 @@ use rollcall_stream::{KindSet, Log};
 
 use super::error::{HistoryError, blocking};
 use super::manifest::FileEntry;
-use super::rows::{Erased, KINDS, divide, with_offsets};
+use super::rows::{self, divide};
 use super::session::{Change, Session};
 use super::{Core, History, STEP_BYTES_MAX, file};
+use crate::hot::Erased;
+use crate::hot::table::{self, KINDS};
 
 /// Bytes asked of the log at a time.
 const READ_BYTES: usize = 8 * 1024 * 1024;
@@ -41,7 +43,7 @@ impl History {
 impl Core {
     async fn flush(&self, session: &mut Session) -> Result<bool, HistoryError> {
         let from = session.state.next;
-        let (log, rows_max, erased) = (Arc::clone(&self.log), self.config.file_rows_max, Erased::new(&session.state.tombstones));
+        let (log, rows_max, erased) = (Arc::clone(&self.log), self.config.file_rows_max, rows::erased(&session.state.tombstones));
         let now = self.clock.now();
         let (next, files) = blocking(move || {
             let (next, rows) = gather(log.as_ref(), from, rows_max, &erased)?;
@@ -84,7 +86,7 @@ fn gather(log: &dyn Log, from: Offset, rows_max: u64, erased: &Erased) -> Result
         for batch in &read.batches {
             count += batch.len() as u64;
             bytes += batch.bytes();
-            let kept = erased.apply(batch.kind, with_offsets(batch))?;
+            let kept = erased.apply(batch.kind, table::present(batch.kind, batch.first, &batch.rows))?;
             if kept.num_rows() > 0 {
                 rows.entry(batch.kind).or_default().push(kept);
             }

@@ -14,8 +14,9 @@ use rollcall_model::ids::Offset;
 use rollcall_stream::{KindSet, Log};
 
 use super::error::{HistoryError, blocking};
-use super::rows::{Erased, table_schema, with_offsets};
 use super::snapshot::Pin;
+use crate::hot::scan::Selection;
+use crate::hot::{Erased, table};
 
 /// Bytes of columns that are read from the log at a time.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -27,6 +28,8 @@ pub(super) struct LogRows {
     pub schema: SchemaRef,
     pub from: Offset,
     pub to: Offset,
+    /// Which rows are wanted, as far as the table answers it.
+    pub selection: Arc<Selection>,
     pub erased: Arc<Erased>,
     /// Without it the log might be trimmed under the query.
     pub pin: Arc<Pin>,
@@ -43,6 +46,7 @@ struct Position {
     kind: Kind,
     next: Offset,
     to: Offset,
+    selection: Arc<Selection>,
     erased: Arc<Erased>,
     ready: std::vec::IntoIter<RecordBatch>,
     _pin: Arc<Pin>,
@@ -59,6 +63,7 @@ impl PartitionStream for LogRows {
             kind: self.kind,
             next: self.from,
             to: self.to,
+            selection: Arc::clone(&self.selection),
             erased: Arc::clone(&self.erased),
             ready: Vec::new().into_iter(),
             _pin: Arc::clone(&self.pin),
@@ -74,19 +79,21 @@ impl PartitionStream for LogRows {
                 position.read().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
             }
         });
-        Box::pin(RecordBatchStreamAdapter::new(table_schema(self.kind), batches))
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(table::schema(self.kind)), batches))
     }
 }
 
 impl Position {
     async fn read(&mut self) -> Result<(), HistoryError> {
-        let (log, kind, from, to, erased) = (Arc::clone(&self.log), self.kind, self.next, self.to, Arc::clone(&self.erased));
+        let (log, kind, from, to) = (Arc::clone(&self.log), self.kind, self.next, self.to);
+        let (selection, erased) = (Arc::clone(&self.selection), Arc::clone(&self.erased));
         let (next, ready) = blocking(move || {
             let read = log.read_kinds(from, READ_BYTES, KindSet::of(&[kind]))?;
             let mut ready = Vec::with_capacity(read.batches.len());
             for batch in read.batches.iter().filter(|batch| batch.first < to) {
                 let rows = usize::try_from(to.0 - batch.first.0).unwrap_or(usize::MAX).min(batch.len());
-                ready.push(erased.apply(kind, with_offsets(&batch.slice(0, rows)))?);
+                let shown = table::present(kind, batch.first, &batch.slice(0, rows).rows);
+                ready.push(erased.apply(kind, selection.apply(shown)?)?);
             }
             Ok((read.next, ready))
         })

@@ -11,7 +11,7 @@
 //!
 //! # Files
 //! `<table>/district=<id>/date=<yyyy-mm-dd>/<first>-<end>.<epoch>-<number>.parquet`: rows of one kind, district and UTC day of
-//! event time, with the log's columns and `offset`, sorted by school, device and time; `first` and `end` bound their
+//! event time, in the schema of the table (`hot/table.rs`: the log's columns and `offset`), sorted by school, device and time; `first` and `end` bound their
 //! offsets. The same facts are in the file's own metadata (`rollcall.*`). `epoch` is the version at which the writing
 //! program opened history and `number` counts from there, so that a name is used once and a running query can never find other rows under it.
 //!
@@ -61,6 +61,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::cache::default_cache::DefaultCache;
 use parking_lot::Mutex;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
@@ -72,9 +74,8 @@ pub use erase::Erasure;
 pub use error::HistoryError;
 pub use manifest::{FileEntry, Gap, State, Tombstone};
 pub use place::Place;
-pub use rows::{KINDS, table_name, table_schema, with_offsets};
 pub use snapshot::Snapshot;
-pub use table::{HistoryTable, HotPart, HotRows};
+pub use table::HistoryTable;
 pub use warnings::{QueryWarnings, Warning};
 
 use metrics::Metrics;
@@ -87,6 +88,9 @@ pub const READER: &str = "history";
 
 /// Bytes of columns that one step reads from the log at most, beyond the last batch.
 pub const STEP_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Footers and indexes of files that are kept in memory over all queries; the least recently used goes first.
+const FOOTERS_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Warnings that the status repeats; a metric counts all.
 const WARNINGS_SHOWN_MAX: usize = 20;
@@ -159,6 +163,7 @@ struct Core {
     writing: tokio::sync::Mutex<Option<Session>>,
     published: Mutex<Published>,
     pins: Pins,
+    footers: Arc<FileMetadataCache>,
     verified: Verified,
     status: watch::Sender<HistoryStatus>,
 }
@@ -188,6 +193,7 @@ impl History {
         let core = Core {
             place,
             pins: Pins::new(log.clone()),
+            footers: Arc::new(DefaultCache::new(FOOTERS_BYTES_MAX).with_name("footers of history")),
             log,
             clock,
             config,
@@ -261,19 +267,20 @@ impl Published {
             let rows = state.files.get(path)?.rows;
             Some(Warning::Damaged { path: path.clone(), rows, reason: reason.clone() })
         });
-        let foreign = self.foreign.iter().map(|path| Warning::Foreign { path: path.clone() });
-        let gaps = state.gaps.iter().map(|gap| Warning::Gap { from: gap.from.0, to: gap.to.0 });
-        damaged.chain(foreign).chain(gaps).collect()
+        damaged.chain(self.foreign_warnings()).chain(gap_warnings(state)).collect()
     }
 
-    /// Those of them that a query over one kind must carry.
-    fn standing_warnings_of(&self, state: &State, kind: Kind) -> Vec<Warning> {
-        let concerns = |path: &str| path.split('/').next() == Some(table_name(kind));
-        let mut warnings = self.standing_warnings(state);
-        warnings.retain(|warning| match warning {
-            Warning::Damaged { path, .. } | Warning::Foreign { path } => concerns(path),
-            Warning::Away { .. } | Warning::Gap { .. } => true,
-        });
-        warnings
+    fn foreign_warnings(&self) -> impl Iterator<Item = Warning> {
+        self.foreign.iter().map(|path| Warning::Foreign { path: path.clone() })
     }
+
+    /// What a query over one kind must carry besides what is wrong with the files that it asks for.
+    fn strangers_and_gaps(&self, state: &State, kind: Kind) -> Vec<Warning> {
+        let concerns = |warning: &Warning| matches!(warning, Warning::Foreign { path } if path.split('/').next() == Some(crate::hot::table::name(kind)));
+        self.foreign_warnings().filter(concerns).chain(gap_warnings(state)).collect()
+    }
+}
+
+fn gap_warnings(state: &State) -> impl Iterator<Item = Warning> {
+    state.gaps.iter().map(|gap| Warning::Gap { from: gap.from.0, to: gap.to.0 })
 }

@@ -1,120 +1,34 @@
-//! The rows of history: their tables, their division by district and day, their order in a file, and who is erased.
+//! The rows of history: their division by district and day, and their order in a file. Their schema is that of
+//! [`crate::hot::table`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
-
-use arrow::array::{Array, AsArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt64Type};
+use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use chrono::NaiveDate;
 use rollcall_model::event::Kind;
-use rollcall_model::ids::{DistrictId, Offset, PersonId};
-use rollcall_stream::EventBatch;
-use rollcall_stream::schema::{COMMON, DEVICE, DISTRICT, SCHOOL, TS, schema};
+use rollcall_model::ids::DistrictId;
+use rollcall_stream::schema::{DEVICE, DISTRICT, SCHOOL, TS};
 
 use super::error::HistoryError;
 use super::manifest::Tombstone;
-
-/// What history keeps. Heartbeats and dead letters are the database's alone.
-pub const KINDS: [Kind; 4] = [Kind::Scan, Kind::Telemetry, Kind::Activity, Kind::Mark];
+use crate::hot::{Erased, table};
 
 const DAY_MS: i64 = 86_400_000;
 /// 1970-01-01 as chrono counts days.
 const EPOCH_DAYS_FROM_CE: i32 = 719_163;
 
-/// The name of a kind's table and folder.
-pub const fn table_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Scan => "scans",
-        Kind::Telemetry => "telemetry",
-        Kind::Activity => "activity",
-        Kind::Mark => "marks",
-        Kind::Status => "device_status",
-        Kind::DeadLetter => "dead_letters",
-    }
-}
-
-static SCHEMAS: LazyLock<HashMap<Kind, SchemaRef>> = LazyLock::new(|| {
-    let with_offset = |kind: Kind| {
-        let mut fields: Vec<_> = schema(kind).fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new("offset", DataType::UInt64, false)));
-        (kind, Arc::new(Schema::new(fields)))
-    };
-    Kind::ALL.iter().copied().map(with_offset).collect()
-});
-
-/// The columns of the log in their order, and `offset`, the row's place in the log.
-pub fn table_schema(kind: Kind) -> SchemaRef {
-    SCHEMAS[&kind].clone()
-}
-
-/// The column that names the person a row is about.
-pub(super) const fn person_column(kind: Kind) -> usize {
-    match kind {
-        Kind::Mark => COMMON + 1,
-        _ => COMMON,
-    }
-}
-
-/// Event times in milliseconds, whichever way the schema says it.
+/// Event times in milliseconds.
 fn instants(rows: &RecordBatch) -> &[i64] {
-    let column = rows.column(TS);
-    match column.data_type() {
-        DataType::Timestamp(..) => column.as_primitive::<TimestampMillisecondType>().values(),
-        _ => column.as_primitive::<Int64Type>().values(),
-    }
+    rows.column(TS).as_primitive::<TimestampMillisecondType>().values()
 }
 
 fn offsets(rows: &RecordBatch) -> &UInt64Array {
     rows.column(rows.num_columns() - 1).as_primitive::<UInt64Type>()
 }
 
-/// The rows of a batch of the log with their offsets.
-pub fn with_offsets(batch: &EventBatch) -> RecordBatch {
-    let mut columns = batch.rows.columns().to_vec();
-    columns.push(Arc::new(UInt64Array::from_iter_values(batch.first.0..batch.next().0)));
-    RecordBatch::try_new(table_schema(batch.kind), columns).expect("the columns are the log's and one more")
-}
-
-/// The rows from an offset on of a batch in the log's order; `None` if there are none.
-pub(super) fn from_offset(rows: &RecordBatch, from: Offset) -> Option<RecordBatch> {
-    let offsets = offsets(rows);
-    let skip = offsets.values().partition_point(|offset| *offset < from.0);
-    (skip < rows.num_rows()).then(|| rows.slice(skip, rows.num_rows() - skip))
-}
-
 /// Whose rows are not shown and not written.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Erased(HashMap<(DistrictId, PersonId), Offset>);
-
-impl Erased {
-    pub fn new(tombstones: &[Tombstone]) -> Self {
-        let mut erased = HashMap::new();
-        for stone in tombstones {
-            let before = erased.entry((stone.district, stone.person)).or_insert(stone.before);
-            *before = stone.before.max(*before);
-        }
-        Self(erased)
-    }
-
-    /// The rows without those of erased people; the same batch if there are none.
-    pub fn apply(&self, kind: Kind, rows: RecordBatch) -> Result<RecordBatch, HistoryError> {
-        if self.0.is_empty() {
-            return Ok(rows);
-        }
-        let (districts, people) = (ids(&rows, DISTRICT), ids(&rows, person_column(kind)));
-        let offsets = offsets(&rows);
-        let kept: BooleanArray = (0..rows.num_rows())
-            .map(|row| {
-                let erased = people.is_valid(row).then(|| {
-                    let key = (DistrictId::from_bytes(id(districts, row)), PersonId::from_bytes(id(people, row)));
-                    self.0.get(&key).is_some_and(|before| offsets.value(row) < before.0)
-                });
-                Some(!erased.unwrap_or(false))
-            })
-            .collect();
-        if kept.true_count() == rows.num_rows() { Ok(rows) } else { Ok(filter_record_batch(&rows, &kept)?) }
-    }
+pub(super) fn erased(tombstones: &[Tombstone]) -> Erased {
+    Erased::new(tombstones.iter().map(|stone| (stone.district, stone.person, stone.before)))
 }
 
 fn ids(rows: &RecordBatch, column: usize) -> &FixedSizeBinaryArray {
@@ -146,7 +60,7 @@ struct Place {
 
 /// Divides rows of one kind by district and day of event time, and sorts each portion.
 pub(super) fn divide(kind: Kind, batches: &[RecordBatch]) -> Result<Vec<Portion>, HistoryError> {
-    let rows = concat_batches(&table_schema(kind), batches)?;
+    let rows = concat_batches(table::schema(kind), batches)?;
     let (districts, schools, devices) = (ids(&rows, DISTRICT), ids(&rows, SCHOOL), ids(&rows, DEVICE));
     let (times, offsets) = (instants(&rows), offsets(&rows));
     let count = u32::try_from(rows.num_rows()).map_err(|_| HistoryError::Step("too many rows for one file".into()))?;

@@ -10,9 +10,9 @@ use rollcall_model::ids::Offset;
 use rollcall_stream::Log;
 
 use super::manifest::FileEntry;
-use super::rows::Erased;
 use super::warnings::Warning;
-use super::{Core, History, READER, manifest};
+use super::{Core, History, READER, manifest, rows};
+use crate::hot::Erased;
 
 /// The offsets from which running queries may still read the log; the log is not trimmed past the least of them.
 #[derive(Clone)]
@@ -79,8 +79,10 @@ pub struct Snapshot {
     pub kind: Kind,
     /// Rows before this are in the files; rows from here on are hot or in the log.
     pub next: Offset,
-    /// All files of the kind that can be read, unpruned.
+    /// All files of the kind, unpruned.
     pub files: Vec<Arc<FileEntry>>,
+    /// Those of them that cannot be read, by path, with the reason.
+    pub damaged: BTreeMap<String, String>,
     pub warnings: Vec<Warning>,
     pub(super) erased: Arc<Erased>,
     pub(super) pin: Arc<Pin>,
@@ -109,17 +111,18 @@ impl History {
             kind,
             next: state.next,
             files: Vec::new(),
+            damaged: BTreeMap::new(),
             warnings: Vec::new(),
-            erased: Arc::new(Erased::new(&state.tombstones)),
+            erased: Arc::new(rows::erased(&state.tombstones)),
             pin,
         };
         if let Some(reason) = away {
             snapshot.warnings.push(Warning::Away { rows_before: state.next.0, reason });
             return snapshot;
         }
-        let usable = |file: &&Arc<FileEntry>| file.kind == kind && !published.damaged.contains_key(&file.path);
-        snapshot.files = state.files.values().filter(usable).cloned().collect();
-        snapshot.warnings = published.standing_warnings_of(&state, kind);
+        snapshot.files = state.files.values().filter(|file| file.kind == kind).cloned().collect();
+        snapshot.damaged.clone_from(&published.damaged);
+        snapshot.warnings = published.strangers_and_gaps(&state, kind);
         snapshot
     }
 }
@@ -131,7 +134,7 @@ impl Core {
         let pin = Arc::new(self.pins.pin(next));
         let reason = away.unwrap_or_else(|| "it is being opened".to_owned());
         let warnings = if next == Offset(0) { Vec::new() } else { vec![Warning::Away { rows_before: next.0, reason }] };
-        Snapshot { kind, next, files: Vec::new(), warnings, erased: Arc::default(), pin }
+        Snapshot { kind, next, files: Vec::new(), damaged: BTreeMap::new(), warnings, erased: Arc::default(), pin }
     }
 
     /// Why the object store cannot be used, from a sign of life that is not older than configured.

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::streaming::StreamingTableExec;
@@ -16,42 +14,36 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
+use rollcall_stream::schema::DISTRICT;
+use uuid::Uuid;
 
-use super::error::HistoryError;
 use super::gap::LogRows;
-use super::rows::{from_offset, table_schema};
 use super::snapshot::Snapshot;
 use super::warnings::{QueryWarnings, Warning};
-use super::{Core, History, cold};
-
-/// Hot rows of one kind at one instant.
-#[derive(Clone, Debug, Default)]
-pub struct HotPart {
-    /// Every row of the kind from here on, up to `end`, is in the batches.
-    pub first: Offset,
-    pub end: Offset,
-    /// In the order of offsets, in the schema of [`table_schema`].
-    pub batches: Vec<RecordBatch>,
-}
-
-/// Where the newest rows are. Rows are shared, not copied.
-pub trait HotRows: Send + Sync + std::fmt::Debug + 'static {
-    fn part(&self, kind: Kind) -> HotPart;
-}
+use super::{Core, FileEntry, History, cold};
+use crate::hot::scan::{self, Selection};
+use crate::hot::{HotScan, HotTables, Visible, table};
 
 /// The table of one kind: files for offsets before the manifest's `next`, hot rows from there on, and the log for what is in
 /// neither: not hot any more, or not yet. Each scan sees one state: every row that was durable when it began, once.
-#[derive(Debug)]
 pub struct HistoryTable {
     history: History,
-    hot: Arc<dyn HotRows>,
+    hot: Arc<HotTables>,
     kind: Kind,
     schema: SchemaRef,
 }
 
+impl std::fmt::Debug for HistoryTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HistoryTable({})", table::name(self.kind))
+    }
+}
+
 impl HistoryTable {
-    pub fn new(history: History, hot: Arc<dyn HotRows>, kind: Kind) -> Self {
-        Self { history, hot, kind, schema: table_schema(kind) }
+    /// # Panics
+    /// When the kind is not a table.
+    pub fn new(history: History, hot: Arc<HotTables>, kind: Kind) -> Self {
+        Self { history, hot, kind, schema: Arc::clone(table::schema(kind)) }
     }
 
     /// The rows of the log in a range of offsets, none before the snapshot's `next`; `None` for an empty range.
@@ -59,6 +51,7 @@ impl HistoryTable {
         &self,
         snapshot: &Snapshot,
         (from, to): (Offset, Offset),
+        selection: &Arc<Selection>,
         projection: Option<&Vec<usize>>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let from = from.max(snapshot.next);
@@ -71,6 +64,7 @@ impl HistoryTable {
             schema: Arc::clone(&self.schema),
             from,
             to,
+            selection: Arc::clone(selection),
             erased: Arc::clone(&snapshot.erased),
             pin: Arc::clone(&snapshot.pin),
         };
@@ -78,45 +72,34 @@ impl HistoryTable {
         Ok(Some(Arc::new(scan)))
     }
 
-    fn hot_rows(
-        &self,
-        snapshot: &Snapshot,
-        hot: HotPart,
-        projection: Option<&Vec<usize>>,
-        partitions: usize,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let mut divided = vec![Vec::new(); partitions.clamp(1, hot.batches.len().max(1))];
-        let count = divided.len();
-        let mut rows = 0;
-        for (at, batch) in hot.batches.iter().enumerate() {
-            let Some(batch) = from_offset(batch, snapshot.next) else { continue };
-            let batch = snapshot.erased.apply(self.kind, batch).map_err(external)?;
-            rows += batch.num_rows();
-            divided[at % count].push(batch);
-        }
-        if rows == 0 {
-            return Ok(None);
-        }
-        let scan = MemorySourceConfig::try_new_exec(&divided, Arc::clone(&self.schema), projection.cloned())?;
-        Ok(Some(scan))
+    /// Whether the table itself leaves out every row for which the filter is not true.
+    fn answers(&self, filter: &Expr) -> bool {
+        scan::id_test(&self.schema, filter).is_some()
     }
 }
 
-fn external(error: HistoryError) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
 impl Core {
-    /// The files that a query reads, and what it must be warned of.
-    async fn readable(&self, session: &dyn Session, snapshot: &mut Snapshot, filters: &[Expr]) -> Result<Vec<Arc<super::FileEntry>>> {
-        let schema = table_schema(snapshot.kind);
-        let pruned = cold::prune(session, &schema, filters, std::mem::take(&mut snapshot.files))?;
+    /// The files that a query reads. What it must be warned of is left in the snapshot.
+    async fn readable(
+        &self,
+        session: &dyn Session,
+        schema: &SchemaRef,
+        snapshot: &mut Snapshot,
+        filters: &[Expr],
+    ) -> Result<Vec<Arc<FileEntry>>> {
+        let pruned = cold::prune(session, schema, filters, std::mem::take(&mut snapshot.files))?;
+        // Of a file that is known to be damaged only those hear whose rows it had.
+        let (known, pruned): (Vec<_>, Vec<_>) = pruned.into_iter().partition(|file| snapshot.damaged.contains_key(&file.path));
+        let known = known.into_iter().map(|file| (Arc::clone(&file), snapshot.damaged[&file.path].clone())).collect();
+        let warn = |snapshot: &mut Snapshot, damaged: Vec<(Arc<FileEntry>, String)>| {
+            let warning = |(file, reason): (Arc<FileEntry>, String)| Warning::Damaged { path: file.path.clone(), rows: file.rows, reason };
+            snapshot.warnings.extend(damaged.into_iter().map(warning));
+        };
+        warn(snapshot, known);
         match self.sound(pruned).await {
             Ok((sound, damaged)) => {
-                for (file, reason) in damaged {
-                    self.found_damaged(&file.path, &reason);
-                    snapshot.warnings.push(Warning::Damaged { path: file.path.clone(), rows: file.rows, reason });
-                }
+                damaged.iter().for_each(|(file, reason)| self.found_damaged(&file.path, reason));
+                warn(snapshot, damaged);
                 Ok(sound)
             }
             // The store went away since the last sign of life: the answer is what is here, and says so.
@@ -140,9 +123,14 @@ impl TableProvider for HistoryTable {
         TableType::Base
     }
 
-    /// Filters prune files, row groups and pages; whoever plans keeps them for the rows.
+    /// Tests of ids, which the scope of every caller is made of, are answered for files, hot rows and the log alike. Other
+    /// filters prune files, row groups, pages and hot batches; whoever plans keeps them for the rows.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let support = |filter: &&Expr| match self.answers(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
@@ -155,23 +143,38 @@ impl TableProvider for HistoryTable {
         let core = &self.history.0;
         let mut snapshot = self.history.snapshot(self.kind).await;
         // After the snapshot: what it does not have is hot by now, or in the log, which it keeps from being trimmed.
-        let hot = self.hot.part(self.kind);
-        let (hot_first, hot_end, durable) = (hot.first, hot.end, *core.log.durable().borrow());
-        let files = core.readable(session, &mut snapshot, filters).await?;
-        let partitions = session.config().target_partitions();
-        let mut parts = Vec::with_capacity(3);
+        let (hot, durable) = (self.hot.snapshot(self.kind), *core.log.durable().borrow());
+        let selection = Arc::new(Selection::new(&self.schema, filters));
+        let files = core.readable(session, &self.schema, &mut snapshot, filters).await?;
+        let mut parts = Vec::with_capacity(4);
         if !files.is_empty() {
-            parts.push(cold::plan(session, &core.place, &self.schema, &files, projection, limit)?);
+            let exact = filters.iter().filter(|filter| self.answers(filter)).cloned().collect();
+            parts.push(cold::plan(core, session, &files, cold::Asked { schema: &self.schema, projection, exact, limit })?);
         }
-        parts.extend(self.log_rows(&snapshot, (snapshot.next, hot_first), projection)?);
-        parts.extend(self.hot_rows(&snapshot, hot, projection, partitions)?);
-        parts.extend(self.log_rows(&snapshot, (hot_end, durable), projection)?);
+        parts.extend(self.log_rows(&snapshot, (snapshot.next, hot.first), &selection, projection)?);
+        let visible = Visible { from: snapshot.next, erased: Arc::clone(&snapshot.erased) };
+        let hot_scan = HotScan::new(self.kind, &hot, visible, projection, filters, limit, session.config().target_partitions())?;
+        if !hot_scan.is_empty() {
+            parts.push(Arc::new(hot_scan));
+        }
+        parts.extend(self.log_rows(&snapshot, (hot.end, durable), &selection, projection)?);
+        snapshot.warnings.retain(|warning| !is_of_others(warning, &selection));
         warn(session, self.kind, snapshot.warnings);
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?))),
             1 => Ok(parts.remove(0)),
             _ => UnionExec::try_new(parts),
         }
+    }
+}
+
+/// Whether a warning names a stranger's file in the folder of a district that is not asked for.
+fn is_of_others(warning: &Warning, selection: &Selection) -> bool {
+    let Warning::Foreign { path } = warning else { return false };
+    let district = path.split('/').find_map(|part| Uuid::parse_str(part.strip_prefix("district=")?).ok());
+    match (district, selection.wanted(DISTRICT)) {
+        (Some(district), Some(wanted)) => !wanted.contains(district.as_bytes()),
+        _ => false,
     }
 }
 

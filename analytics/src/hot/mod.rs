@@ -13,10 +13,11 @@
 mod batch;
 pub mod provider;
 mod reader;
-mod scan;
+pub mod scan;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod visible;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 pub use batch::HotBatch;
 pub use provider::{HotScan, HotTable};
 use table::KINDS;
+pub use visible::{Erased, Visible};
 
 /// The bounds of the hot tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +144,18 @@ impl HotTables {
         }
         self.evict(&mut growing, now);
         self.publish(&growing, next);
+    }
+
+    /// Lets the oldest batches of each table go, as the bounds would.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, batches: usize) {
+        let mut growing = self.growing.lock();
+        for table in growing.iter_mut() {
+            table.close_open();
+            (0..batches.min(table.closed.len())).for_each(|_| table.drop_oldest());
+        }
+        let end = *self.changed.borrow();
+        self.publish(&growing, end);
     }
 
     fn evict(&self, growing: &mut [Growing; KINDS.len()], now: UtcMillis) {

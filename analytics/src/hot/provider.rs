@@ -23,6 +23,7 @@ use rollcall_model::event::Kind;
 use super::batch::{HotBatch, Left};
 use super::scan::{self, Selection};
 use super::table;
+use super::visible::Visible;
 use super::{HotSnapshot, HotTables};
 
 /// Rows picked out of several batches are put together up to this many.
@@ -72,7 +73,7 @@ impl TableProvider for HotTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = self.tables.snapshot(self.kind);
         let partitions = state.config().target_partitions();
-        Ok(Arc::new(HotScan::new(self.kind, &snapshot, projection, filters, limit, partitions)?))
+        Ok(Arc::new(HotScan::new(self.kind, &snapshot, Visible::default(), projection, filters, limit, partitions)?))
     }
 }
 
@@ -83,6 +84,7 @@ pub struct HotScan {
     schema: SchemaRef,
     projection: Option<Vec<usize>>,
     selection: Arc<Selection>,
+    visible: Visible,
     limit: Option<usize>,
     partitions: Vec<Vec<Arc<HotBatch>>>,
     considered: usize,
@@ -90,10 +92,11 @@ pub struct HotScan {
 }
 
 impl HotScan {
-    /// A scan of the rows of `snapshot` that may pass `filters`; exact for those that [`scan::support`] calls exact.
+    /// A scan of the visible rows of `snapshot` that may pass `filters`; exact for those that [`scan::support`] calls exact.
     pub fn new(
         kind: Kind,
         snapshot: &HotSnapshot,
+        visible: Visible,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -105,7 +108,8 @@ impl HotScan {
             None => Arc::clone(whole),
         };
         let selection = Selection::new(whole, filters);
-        let kept: Vec<Arc<HotBatch>> = snapshot.batches.iter().filter(|batch| selection.may_have(batch)).cloned().collect();
+        let wanted = |batch: &&Arc<HotBatch>| visible.reaches(batch) && selection.may_have(batch);
+        let kept: Vec<Arc<HotBatch>> = snapshot.batches.iter().filter(wanted).cloned().collect();
         let share = kept.len().div_ceil(partitions.max(1)).max(1);
         let mut partitions: Vec<Vec<Arc<HotBatch>>> = kept.chunks(share).map(<[_]>::to_vec).collect();
         if partitions.is_empty() {
@@ -122,11 +126,17 @@ impl HotScan {
             schema,
             projection: projection.cloned(),
             selection: Arc::new(selection),
+            visible,
             limit,
             partitions,
             considered: snapshot.batches.len(),
             properties: Arc::new(properties),
         })
+    }
+
+    /// Whether no batch is left to be read.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.iter().all(Vec::is_empty)
     }
 }
 
@@ -165,7 +175,9 @@ impl ExecutionPlan for HotScan {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let picking = Picking {
             batches: self.partitions[partition].clone().into_iter(),
+            kind: self.kind,
             selection: Arc::clone(&self.selection),
+            visible: self.visible.clone(),
             projection: self.projection.clone(),
             limit: self.limit.unwrap_or(usize::MAX),
             picked: Vec::new(),
@@ -183,7 +195,8 @@ impl ExecutionPlan for HotScan {
             None => all().map(|batch| batch.rows.num_rows()).sum(),
         };
         let mut statistics = Statistics::new_unknown(&self.schema);
-        let exact = self.selection.is_everything() && self.limit.is_none();
+        let whole = || all().all(|batch| self.visible.is_whole(batch));
+        let exact = self.selection.is_everything() && self.limit.is_none() && whole();
         statistics.num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
         Ok(Arc::new(statistics))
     }
@@ -193,7 +206,9 @@ impl ExecutionPlan for HotScan {
 /// several are copied together, so that what is above does not see thousands of batches of three rows.
 struct Picking {
     batches: std::vec::IntoIter<Arc<HotBatch>>,
+    kind: Kind,
     selection: Arc<Selection>,
+    visible: Visible,
     projection: Option<Vec<usize>>,
     limit: usize,
     picked: Vec<(RecordBatch, Vec<u32>)>,
@@ -226,10 +241,15 @@ impl Picking {
 
     fn advance(&mut self) -> Result<Option<RecordBatch>> {
         while let Some(batch) = self.batches.next() {
-            match self.selection.left_of(&batch) {
+            let skip = self.visible.skip(&batch);
+            match self.visible.unerased(self.kind, &batch, self.selection.left_of(&batch)) {
                 Left::None => {}
-                Left::All => return self.project(&batch).map(Some),
-                Left::Rows(rows) => {
+                Left::All => return Ok(Some(self.project(&batch)?.slice(skip, batch.rows.num_rows() - skip))),
+                Left::Rows(mut rows) => {
+                    rows.drain(..rows.partition_point(|row| (*row as usize) < skip));
+                    if rows.is_empty() {
+                        continue;
+                    }
                     self.picked_rows += rows.len();
                     let projected = self.project(&batch)?;
                     self.picked.push((projected, rows));

@@ -4,12 +4,15 @@
 //! batch, so that the scope filters of every query cost nothing where a batch lies wholly inside them. Ranges of event
 //! time, time of receipt and offset only leave batches out; the rows in what remains are filtered again above.
 
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 
-use super::batch::{HotBatch, Id, Left};
+use super::batch::{HotBatch, Id, Left, id_at};
 use super::table::OFFSET;
 
 /// An exact test: the id in `column` is one of `wanted`, which is in order.
@@ -153,6 +156,26 @@ impl Selection {
         // The test with the fewest values first: it leaves the fewest rows for the others to look at.
         selection.tests.sort_by_key(|test| test.wanted.len());
         selection
+    }
+
+    /// The ids that a column must have one of; `None`: any.
+    pub fn wanted(&self, column: usize) -> Option<&[Id]> {
+        self.tests.iter().find(|test| test.column == column).map(|test| test.wanted.as_slice())
+    }
+
+    /// The rows that pass the exact tests, of a batch without statistics.
+    pub fn apply(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let passes = |row: usize| {
+            self.tests.iter().all(|test| {
+                let ids = rows.column(test.column).as_fixed_size_binary();
+                ids.is_valid(row) && test.wanted.binary_search(&id_at(ids, row)).is_ok()
+            })
+        };
+        if self.tests.is_empty() {
+            return Ok(rows);
+        }
+        let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some(passes(row))).collect();
+        filter_record_batch(&rows, &kept)
     }
 
     /// Whether the selection leaves everything.

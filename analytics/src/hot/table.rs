@@ -1,4 +1,5 @@
-//! What a hot table looks like to SQL: the log's columns in types that people can write, and the row's offset.
+//! What a table of events looks like to SQL, hot or in a file: the log's columns in types that people can write, and the
+//! row's offset.
 //!
 //! Ids stay sixteen bytes. Instants become timestamps in UTC, the school's date a date, codes their words. All of this
 //! renames bytes that are there already: a column of the log and the column of the table share one buffer. The offset
@@ -10,10 +11,11 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, DictionaryArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt8Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, UInt8Type};
+use arrow::error::ArrowError;
 use rollcall_model::event::{ActivityKind, Direction, Kind, Method};
 use rollcall_model::ids::Offset;
 use rollcall_model::status::{Authority, MarkStatus};
-use rollcall_stream::schema::schema as log_schema;
+use rollcall_stream::schema::{COMMON, schema as log_schema};
 
 /// The kinds that are tables, in the order of [`index`].
 pub const KINDS: [Kind; 4] = [Kind::Scan, Kind::Telemetry, Kind::Activity, Kind::Mark];
@@ -37,6 +39,14 @@ pub const fn name(kind: Kind) -> &'static str {
         Kind::Mark => "marks",
         Kind::Status => "heartbeats",
         Kind::DeadLetter => "dead_letters",
+    }
+}
+
+/// The column that names the person a row is about.
+pub const fn person_column(kind: Kind) -> usize {
+    match kind {
+        Kind::Mark => COMMON + 1,
+        _ => COMMON,
     }
 }
 
@@ -133,6 +143,20 @@ fn retyped(kind: Kind, column: &ArrayRef, field: &Field) -> ArrayRef {
     }
 }
 
+/// Rows that were read back from a file, where words come in the file's own order, with the words of [`present`]: rows of
+/// many files then share one dictionary, whose codes are one byte. A column with a word that this program does not know stays as it is.
+pub fn reworded(kind: Kind, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = rows.columns().iter().zip(rows.schema_ref().fields()).map(|(column, field)| {
+        let Some(words) = words_of(field.name(), kind) else { return Arc::clone(column) };
+        let (own, known) = (column.as_dictionary::<UInt8Type>(), words.as_string::<i32>());
+        let code = |word: Option<&str>| known.iter().position(|other| other == word).and_then(|code| u8::try_from(code).ok());
+        let Some(codes) = own.values().as_string::<i32>().iter().map(code).collect::<Option<Vec<u8>>>() else { return Arc::clone(column) };
+        let keys: UInt8Array = own.keys().iter().map(|key| key.map(|key| codes[usize::from(key)])).collect();
+        Arc::new(DictionaryArray::new(keys, Arc::clone(words)))
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +203,40 @@ mod tests {
         };
         assert_eq!((text("dir", 0), text("dir", 1)), ("in".to_owned(), "auto".to_owned()));
         assert_eq!((text("method", 0), text("method", 1)), ("manual".to_owned(), String::new()));
+    }
+
+    /// One byte numbers the words of a column, also of one that is put together from many files with dictionaries of their own.
+    #[test]
+    fn words_of_many_files_fit_one_column() {
+        for (kind, name) in [(Kind::Scan, "dir"), (Kind::Scan, "method"), (Kind::Activity, "kind"), (Kind::Mark, "status")] {
+            let words = words_of(name, kind).unwrap().as_string::<i32>();
+            for files in [60, 300, 1_000, 3_000] {
+                let own = |_| -> ArrayRef {
+                    let values = StringArray::from_iter_values(words.iter().flatten());
+                    let keys = UInt8Array::from_iter_values(0..words.len() as u8);
+                    Arc::new(DictionaryArray::new(keys, Arc::new(values)))
+                };
+                let files: Vec<ArrayRef> = (0..files).map(own).collect();
+                let refs: Vec<&dyn Array> = files.iter().map(AsRef::as_ref).collect();
+                let all = arrow::compute::concat(&refs).unwrap();
+                let text = arrow::compute::cast(&all, &DataType::Utf8).unwrap();
+                assert!(text.as_string::<i32>().iter().enumerate().all(|(row, word)| word == Some(words.value(row % words.len()))));
+            }
+        }
+    }
+
+    #[test]
+    fn words_read_back_take_the_tables_own_dictionary() {
+        let table = present(Kind::Scan, Offset(0), &scans());
+        let place = table.schema().index_of("dir").unwrap();
+        let values: ArrayRef = Arc::new(StringArray::from(vec!["auto", "in"]));
+        let mut columns = table.columns().to_vec();
+        columns[place] = Arc::new(DictionaryArray::new(UInt8Array::from(vec![1, 0]), values));
+        let read = RecordBatch::try_new(table.schema(), columns.clone()).unwrap();
+        assert_eq!(reworded(Kind::Scan, &read).unwrap(), table);
+        let newer: ArrayRef = Arc::new(StringArray::from(vec!["sideways", "in"]));
+        columns[place] = Arc::new(DictionaryArray::new(UInt8Array::from(vec![1, 0]), newer));
+        let read = RecordBatch::try_new(table.schema(), columns).unwrap();
+        assert_eq!(reworded(Kind::Scan, &read).unwrap(), read, "a word of a newer program is kept");
     }
 }

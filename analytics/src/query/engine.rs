@@ -31,6 +31,7 @@ use super::source::TableSource;
 use super::statement::{self, Accepted, Explains};
 use super::stream::{QueryStream, Running, WAITING_BATCHES_MAX};
 use super::{ids, privacy, scope};
+use crate::history::QueryWarnings;
 
 const CATALOG: &str = "rollcall";
 const SCHEMA: &str = "public";
@@ -220,7 +221,8 @@ impl Job {
 
     async fn plan(&self, accepted: Accepted) -> Result<Planned, QueryError> {
         let inner = self.inner.upgrade().ok_or(QueryError::Stopped)?;
-        let (state, names, sources) = inner.session(&self.caller, &self.limits)?;
+        let lacking = Arc::new(QueryWarnings::default());
+        let (state, names, sources) = inner.session(&self.caller, &self.limits, &lacking)?;
         drop(inner);
         let fault = |error: DataFusionError| error::of_planning(&error, &self.sql, &names);
         let plan = state.statement_to_plan(accepted.statement).await.map_err(fault)?;
@@ -239,6 +241,7 @@ impl Job {
             guarded.plan
         };
         let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(fault)?;
+        warnings.extend(lacking.all().iter().map(ToString::to_string));
         Ok(Planned { plan, state, warnings, tables })
     }
 
@@ -278,7 +281,13 @@ type Sources = BTreeMap<String, Arc<dyn TableSource>>;
 
 impl Inner {
     /// The state of one query: the caller's views and nothing else under names, memory and disk of its own.
-    fn session(&self, caller: &Caller, limits: &Limits) -> Result<(SessionState, Vec<String>, Sources), QueryError> {
+    /// `lacking` hears what its tables cannot read.
+    fn session(
+        &self,
+        caller: &Caller,
+        limits: &Limits,
+        lacking: &Arc<QueryWarnings>,
+    ) -> Result<(SessionState, Vec<String>, Sources), QueryError> {
         let failed = |error: DataFusionError| QueryError::Failed(Arc::new(error));
         let sources: Sources = {
             let all = self.sources.read();
@@ -296,6 +305,7 @@ impl Inner {
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let state = SessionStateBuilder::new_from_existing(self.base.clone())
+            .with_config(self.base.config().clone().with_extension(Arc::clone(lacking)))
             .with_catalog_list(Arc::new(catalogs))
             .with_runtime_env(self.runtime_env(limits).map_err(failed)?)
             .build();

@@ -91,3 +91,44 @@ async fn acknowledged_events_are_in_parquet_exactly_once_after_kills() -> Result
     ensure!(instance.stop()?, "the stop was not in order");
     Ok(())
 }
+
+/// After a kill some rows are in files, some of these in the log and hot too, and newer ones hot only: SQL has each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_name_covers_files_and_hot_rows_after_a_kill() -> Result<()> {
+    const IN_FILES: i64 = 1_500;
+    const HOT: i64 = 400;
+    let dir = tempfile::tempdir()?;
+    let settings = dir.path().join("own.toml");
+    std::fs::write(&settings, SETTINGS)?;
+    let mut instance = Instance::start_with(dir.path(), &["--config", settings.to_str().context("a path")?])?;
+    let district = district::synthetic(&instance, dir.path(), "History", 60)?;
+    district.account(&instance, "office@history.example", "office", None)?;
+    let device = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
+    publish(&instance, &device, 1..IN_FILES + 1, usize::MAX, || ()).await?;
+    let folder = dir.path().join("history");
+    for _ in 0..600 {
+        if kept(&folder)?.is_some_and(|found| found.len() as i64 == IN_FILES) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    instance.kill()?;
+    // From now on nothing is written into files within the test's time.
+    std::fs::write(&settings, "[history]\nflush_interval_s = 3600\n")?;
+    instance.restart()?;
+    publish(&instance, &device, IN_FILES + 1..IN_FILES + HOT + 1, usize::MAX, || ()).await?;
+    let in_files = kept(&folder)?.context("no file goes meanwhile")?.len() as i64;
+    ensure!(in_files == IN_FILES, "{in_files} rows are in files");
+
+    let office = District::sign_in(&instance, "office@history.example").await?;
+    let ask = async |sql: &str| office.post("/sql", &serde_json::json!({"sql": sql})).await;
+    let all = IN_FILES + HOT;
+    let sql = "SELECT count(*), count(DISTINCT seq), min(seq), max(seq), sum(value), count(DISTINCT \"offset\") FROM telemetry WHERE metric = 'steps'";
+    let answer = ask(sql).await?;
+    let expected = serde_json::json!([[all, all, 1, all, (all * (all + 1) / 2) as f64, all]]);
+    ensure!(answer["rows"] == expected && answer["warnings"].as_array().is_none_or(Vec::is_empty), "{answer}");
+    let plan = ask("EXPLAIN SELECT sum(value) FROM telemetry").await?.to_string();
+    ensure!(plan.contains(".parquet") && plan.contains("HotScan"), "{plan}");
+    ensure!(instance.stop()?, "the stop was not in order");
+    Ok(())
+}

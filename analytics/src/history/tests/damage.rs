@@ -12,7 +12,7 @@ use rollcall_stream::Log;
 use rollcall_stream::memory::MemoryLog;
 
 use super::faults::Death;
-use super::town::{DAY_MS, START, Town, TrimmedLog, config, district, person};
+use super::town::{DAY_MS, START, Town, TrimmedLog, config, district, id, person};
 use crate::history::{History, HistoryConfig, HistoryError, Place, Warning};
 
 async fn count(town: &Town) -> (i64, Vec<Warning>) {
@@ -88,6 +88,8 @@ async fn a_changed_local_file_is_noticed_and_a_restored_one_read_again() {
     town.history.look_for_strangers().await.unwrap();
     let (rows, warnings) = count(&town).await;
     assert_eq!(rows, 0);
+    let others = format!("select count(seq) from scans where district = {}", id(district(1).as_bytes()));
+    assert_eq!(town.query(&others).await.1.len(), 1, "a damaged file of another district is nobody else's business");
     let codes: Vec<&str> = warnings.iter().map(Warning::code).collect();
     assert_eq!(codes, ["history_file_foreign", "history_file_damaged"], "{warnings:?}");
     bytes[middle] ^= 0xff;

@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 use object_store::memory::InMemory;
 use rollcall_model::event::Kind;
 
-use super::town::{DAY_MS, START, Town, config, district, hex, person};
+use super::town::{DAY_MS, START, Town, config, district, id, person};
 
 async fn plan(town: &Town, sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
     let (context, _) = town.context();
@@ -34,9 +34,12 @@ async fn town() -> Town {
 #[tokio::test]
 async fn a_district_and_a_day_name_their_files() {
     let town = town().await;
-    let from = START.plus_ms(DAY_MS).0;
-    let to = START.plus_ms(2 * DAY_MS).0;
-    let sql = format!("select count(seq) from scans where district = X'{}' and ts >= {from} and ts < {to}", hex(district(1).as_bytes()));
+    let sql = format!(
+        "select count(seq) from scans where district = {} and ts >= to_timestamp_millis({}) and ts < to_timestamp_millis({})",
+        id(district(1).as_bytes()),
+        START.plus_ms(DAY_MS).0,
+        START.plus_ms(2 * DAY_MS).0
+    );
     let plan = shown(&plan(&town, &sql).await.0);
     assert_eq!(plan.matches(".parquet").count(), 1, "{plan}");
     assert!(plan.contains("date=2026-03-03"), "{plan}");
@@ -47,11 +50,8 @@ async fn a_district_and_a_day_name_their_files() {
 async fn a_person_is_looked_up_in_bloom_filters() {
     let town = town().await;
     // District 0 has people 0 and 2: person 1 stands between the bounds of its files, but not in their filters.
-    let sql = format!(
-        "select count(seq) from scans where district = X'{}' and person = X'{}'",
-        hex(district(0).as_bytes()),
-        hex(person(1).as_bytes())
-    );
+    let sql =
+        format!("select count(seq) from scans where district = {} and person = {}", id(district(0).as_bytes()), id(person(1).as_bytes()));
     let (plan, context) = plan(&town, &sql).await;
     datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
     let ran = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
@@ -64,4 +64,33 @@ async fn counting_all_rows_reads_none() {
     let town = town().await;
     let shown = shown(&plan(&town, "select count(*), max(ts) from scans").await.0);
     assert!(shown.contains("PlaceholderRowExec"), "answered from the manifest: {shown}");
+}
+
+/// Words, instants and dates are the same in a file as they are hot, and prune there.
+#[tokio::test]
+async fn words_are_read_back_from_files() {
+    let town = town().await;
+    let sql = "select dir, method, count(*) from scans where dir = 'in' group by dir, method";
+    let rows = town.query(sql).await.0;
+    let shown = arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string();
+    assert!(shown.contains("| in  | nfc    | 12       |"), "{shown}");
+    let (plan, context) = plan(&town, "select seq from scans where dir = 'out'").await;
+    datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+    let ran = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
+    assert!(ran.contains("row_groups_pruned_statistics=6 total → 0 matched"), "{ran}");
+}
+
+/// The scope of a caller needs no second look: hot rows, files and the log answer it themselves.
+#[tokio::test]
+async fn a_scope_leaves_no_filter_above_the_parts() {
+    let mut town = town().await;
+    town.append(Kind::Scan, 1, &[(1, 30)], 0);
+    town.move_window(0);
+    town.append(Kind::Scan, 1, &[(1, 40), (3, 50)], 0);
+    let sql = format!("select seq from scans where district = {} and person = {}", id(district(1).as_bytes()), id(person(1).as_bytes()));
+    let shown = shown(&plan(&town, &sql).await.0);
+    assert!(["DataSourceExec", "HotScan", "StreamingTableExec"].iter().all(|part| shown.contains(part)), "{shown}");
+    assert!(!shown.contains("FilterExec"), "{shown}");
+    let rows = town.query(&sql).await.0;
+    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 5, "three days, a hot one and one in the log");
 }

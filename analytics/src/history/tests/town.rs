@@ -1,4 +1,4 @@
-//! A small world for the tests of history: a log that is really trimmed, hot rows with a window, and a reference.
+//! A small world for the tests of history: a log that is really trimmed, hot tables that forget, and a reference.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use datafusion::prelude::SessionContext;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use parking_lot::Mutex;
 use rollcall_model::event::{Direction, Kind, Method};
 use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId};
 use rollcall_model::status::ScanEvidence;
@@ -23,9 +22,9 @@ use rollcall_stream::{EventBatch, Log, schema::schema};
 use tokio::sync::watch;
 
 use super::faults::FaultStore;
-use crate::history::{
-    History, HistoryConfig, HistoryTable, HotPart, HotRows, KINDS, Place, QueryWarnings, READER, Warning, table_name, with_offsets,
-};
+use crate::history::{History, HistoryConfig, HistoryTable, Place, QueryWarnings, READER, Warning};
+use crate::hot::table::{self, KINDS};
+use crate::hot::{HotConfig, HotTables};
 
 pub const DAY_MS: i64 = 86_400_000;
 /// 2026-03-02, a Monday.
@@ -80,22 +79,6 @@ impl Log for TrimmedLog {
     }
 }
 
-/// Hot rows that hold `[first, end)` of the log, as a reader that is a little behind and forgets.
-#[derive(Default, Debug)]
-pub struct Window(pub Mutex<(u64, u64)>, pub Mutex<Vec<EventBatchOfKind>>);
-
-#[derive(Debug, Clone)]
-pub struct EventBatchOfKind(Kind, RecordBatch, u64, u64);
-
-impl HotRows for Window {
-    fn part(&self, kind: Kind) -> HotPart {
-        let (first, end) = *self.0.lock();
-        let inside = |batch: &&EventBatchOfKind| batch.0 == kind && batch.2 >= first && batch.3 <= end;
-        let batches = self.1.lock().iter().filter(inside).map(|batch| batch.1.clone()).collect();
-        HotPart { first: Offset(first), end: Offset(end), batches }
-    }
-}
-
 /// A row as the reference knows it.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -107,10 +90,13 @@ pub struct Row {
     pub erased: bool,
 }
 
+/// Batches so small that a few rows close one, so that the seam runs through closed and open ones.
+const HOT: HotConfig = HotConfig { keep: Duration::from_secs(3_600), bytes_max: usize::MAX, batch_rows: 16 };
+
 pub struct Town {
     pub log: Arc<TrimmedLog>,
     pub store: FaultStore,
-    pub hot: Arc<Window>,
+    pub hot: Arc<HotTables>,
     pub clock: Clock,
     pub history: History,
     pub rows: Vec<Row>,
@@ -144,7 +130,7 @@ impl Town {
         let (log, store) = (Arc::new(TrimmedLog(MemoryLog::new())), FaultStore::new(inner));
         let clock = Clock::stepped(START);
         let history = history(&store, &log, &clock, &config);
-        Self { log, store, hot: Arc::default(), clock, history, rows: Vec::new(), config }
+        Self { log, store, hot: HotTables::new(HOT), clock, history, rows: Vec::new(), config }
     }
 
     /// The process is killed and started again: everything in memory is gone, the store and the log stay.
@@ -152,7 +138,7 @@ impl Town {
         self.store.revive();
         self.history = history(&self.store, &self.log, &self.clock, &self.config);
         let end = self.log.end().0;
-        *self.hot.0.lock() = (end, end);
+        self.hot.begin_at(Offset(end));
     }
 
     /// Appends rows of one kind that are said to have happened `day` days after the start.
@@ -160,21 +146,18 @@ impl Town {
         let batch = batch(kind, district_number, rows, day);
         let end = self.log.append(vec![batch.clone()]).unwrap();
         let first = end.0 - rows.len() as u64;
-        let placed = EventBatch { first: Offset(first), ..batch };
-        self.hot.1.lock().push(EventBatchOfKind(kind, with_offsets(&placed), first, end.0));
         for (offset, (person, seq)) in (first..).zip(rows) {
             self.rows.push(Row { kind, offset, district: district_number, person: *person, seq: *seq, erased: false });
         }
     }
 
-    /// Hot rows catch up with the log; the oldest of theirs may go at batch boundaries.
+    /// The hot tables catch up with the log; the oldest batches of each may go.
     pub fn move_window(&self, forget: usize) {
-        let mut window = self.hot.0.lock();
-        let boundaries: Vec<u64> = self.hot.1.lock().iter().map(|batch| batch.2).filter(|first| *first > window.0).collect();
-        window.1 = self.log.end().0;
-        if forget > 0 {
-            window.0 = boundaries.get(forget - 1).copied().unwrap_or(window.1);
-        }
+        // The hot tables' own reader would begin again where the log was trimmed past it; here it just reads what is there.
+        let from = *self.hot.changed().borrow();
+        let read = self.log.0.read(from, usize::MAX).unwrap();
+        self.hot.take(&read.batches, read.next, START);
+        self.hot.forget(forget);
     }
 
     pub fn forget_person(&mut self, district_number: u8, person_number: u8) {
@@ -187,8 +170,8 @@ impl Town {
         let warnings = Arc::new(QueryWarnings::default());
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2).with_extension(Arc::clone(&warnings)));
         for kind in KINDS {
-            let table = HistoryTable::new(self.history.clone(), Arc::clone(&self.hot) as Arc<dyn HotRows>, kind);
-            context.register_table(table_name(kind), Arc::new(table)).unwrap();
+            let table = HistoryTable::new(self.history.clone(), Arc::clone(&self.hot), kind);
+            context.register_table(table::name(kind), Arc::new(table)).unwrap();
         }
         (context, warnings)
     }
@@ -201,11 +184,11 @@ impl Town {
 
     /// Count, sum of a value, sum of offsets and number of different offsets, of the rows of one kind and of one district or all.
     pub async fn totals(&self, kind: Kind, of: Option<u8>) -> (i64, u64, u64, i64) {
-        let filter = of.map_or("true".to_owned(), |number| format!("district = X'{}'", hex(district(number).as_bytes())));
+        let filter = of.map_or("true".to_owned(), |number| format!("district = {}", id(district(number).as_bytes())));
         let sql = format!(
             "select count(*), coalesce(sum(seq), arrow_cast(0, 'UInt64')), coalesce(sum(\"offset\"), arrow_cast(0, 'UInt64')),
                  count(distinct \"offset\") from {} where {filter}",
-            table_name(kind),
+            table::name(kind),
         );
         let (rows, warnings) = self.query(&sql).await;
         assert_eq!(warnings, Vec::new());
@@ -223,8 +206,10 @@ impl Town {
     }
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// An id as SQL, as the engine writes it.
+pub fn id(bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("arrow_cast(X'{hex}', 'FixedSizeBinary(16)')")
 }
 
 fn history(store: &FaultStore, log: &Arc<TrimmedLog>, clock: &Clock, config: &HistoryConfig) -> History {

@@ -1,7 +1,7 @@
-//! The tables that the engine has by itself: the hot events and the directory's structure, none with a name of a person.
+//! The tables that the engine has by itself: events and the directory's structure, none with a name of a person.
 
 mod directory;
-mod hot;
+mod events;
 
 pub use directory::directory_tables;
-pub use hot::hot_tables;
+pub use events::event_tables;

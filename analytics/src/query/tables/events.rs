@@ -1,4 +1,4 @@
-//! The hot tables as tables of the engine.
+//! Events as tables of the engine: one name for hot rows and for history.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 
+use crate::history::{History, HistoryTable};
 use crate::hot::table::{self, KINDS};
 use crate::hot::{HotTable, HotTables};
 use crate::query::source::{About, ScopeColumns, TableSource};
@@ -72,12 +73,13 @@ pub fn scope(kind: Kind) -> ScopeColumns {
     ScopeColumns { about: About::Students, district: "district", school: Some("school"), section, person: Some(person), identifying }
 }
 
-struct HotSource {
+struct EventSource {
     kind: Kind,
     tables: Arc<HotTables>,
+    history: Option<History>,
 }
 
-impl TableSource for HotSource {
+impl TableSource for EventSource {
     fn name(&self) -> &str {
         table::name(self.kind)
     }
@@ -99,7 +101,10 @@ impl TableSource for HotSource {
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::new(HotTable::new(Arc::clone(&self.tables), self.kind))
+        match &self.history {
+            Some(history) => Arc::new(HistoryTable::new(history.clone(), Arc::clone(&self.tables), self.kind)),
+            None => Arc::new(HotTable::new(Arc::clone(&self.tables), self.kind)),
+        }
     }
 
     fn changed(&self) -> Option<watch::Receiver<Offset>> {
@@ -107,7 +112,8 @@ impl TableSource for HotSource {
     }
 }
 
-/// `scans`, `telemetry`, `activity` and `marks` over the last hours.
-pub fn hot_tables(tables: &Arc<HotTables>) -> Vec<Arc<dyn TableSource>> {
-    KINDS.iter().map(|kind| Arc::new(HotSource { kind: *kind, tables: Arc::clone(tables) }) as Arc<dyn TableSource>).collect()
+/// `scans`, `telemetry`, `activity` and `marks`: of the last hours, and of as long as history keeps them where there is one.
+pub fn event_tables(tables: &Arc<HotTables>, history: Option<&History>) -> Vec<Arc<dyn TableSource>> {
+    let source = |kind: &Kind| EventSource { kind: *kind, tables: Arc::clone(tables), history: history.cloned() };
+    KINDS.iter().map(|kind| Arc::new(source(kind)) as Arc<dyn TableSource>).collect()
 }

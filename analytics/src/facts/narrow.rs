@@ -1,0 +1,120 @@
+//! What the filters of a query leave to be read, for tables whose rows are made when a query asks.
+
+use std::collections::HashSet;
+
+use chrono::{Days, NaiveDate};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use rollcall_model::time::UtcMillis;
+
+/// What the filters of a query leave to be read. A filter that is not understood narrows nothing.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Narrow {
+    pub district: Option<HashSet<[u8; 16]>>,
+    pub school: Option<HashSet<[u8; 16]>>,
+    pub section: Option<HashSet<[u8; 16]>>,
+    pub student: Option<HashSet<[u8; 16]>>,
+    pub from: Option<NaiveDate>,
+    pub to: Option<NaiveDate>,
+    pub as_of: Option<UtcMillis>,
+}
+
+impl Narrow {
+    pub fn of(filters: &[Expr]) -> Self {
+        let mut narrow = Self::default();
+        filters.iter().for_each(|filter| narrow.take(filter));
+        narrow
+    }
+
+    fn take(&mut self, filter: &Expr) {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                self.take(left);
+                self.take(right);
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+                (Expr::Column(column), Expr::Literal(value, _)) => self.compare(&column.name, *op, std::slice::from_ref(value)),
+                (Expr::Literal(value, _), Expr::Column(column)) => {
+                    let swapped = op.swap();
+                    swapped.into_iter().for_each(|op| self.compare(&column.name, op, std::slice::from_ref(value)));
+                }
+                _ => {}
+            },
+            Expr::InList(list) if !list.negated => {
+                let Expr::Column(column) = list.expr.as_ref() else { return };
+                let literal = |expr: &Expr| if let Expr::Literal(value, _) = expr { Some(value.clone()) } else { None };
+                let Some(values) = list.list.iter().map(literal).collect::<Option<Vec<ScalarValue>>>() else { return };
+                self.compare(&column.name, Operator::Eq, &values);
+            }
+            Expr::Between(between) if !between.negated => {
+                if let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
+                    (between.expr.as_ref(), between.low.as_ref(), between.high.as_ref())
+                {
+                    self.compare(&column.name, Operator::GtEq, std::slice::from_ref(low));
+                    self.compare(&column.name, Operator::LtEq, std::slice::from_ref(high));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The column is in this relation to one of the values.
+    fn compare(&mut self, column: &str, op: Operator, values: &[ScalarValue]) {
+        let place = match column {
+            "district" => &mut self.district,
+            "school" => &mut self.school,
+            "section" => &mut self.section,
+            "student" => &mut self.student,
+            "date" | "week" => return self.compare_date(column, op, values),
+            "as_of" => {
+                if let (Operator::Eq, [value]) = (op, values) {
+                    self.as_of = self.as_of.or_else(|| instant(value));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let (Operator::Eq, Some(ids)) = (op, values.iter().map(id).collect::<Option<HashSet<_>>>()) {
+            *place = Some(match place.take() {
+                Some(before) => before.intersection(&ids).copied().collect(),
+                None => ids,
+            });
+        }
+    }
+
+    fn compare_date(&mut self, column: &str, op: Operator, values: &[ScalarValue]) {
+        let Some(dates) = values.iter().map(date).collect::<Option<Vec<NaiveDate>>>() else { return };
+        let (Some(first), Some(last)) = (dates.iter().min().copied(), dates.iter().max().copied()) else { return };
+        // A week is named by its Monday and has six more days.
+        let last = if column == "week" { last.checked_add_days(Days::new(6)).unwrap_or(last) } else { last };
+        if matches!(op, Operator::Eq | Operator::Gt | Operator::GtEq) {
+            self.from = Some(self.from.map_or(first, |from| from.max(first)));
+        }
+        if matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq) {
+            self.to = Some(self.to.map_or(last, |to| to.min(last)));
+        }
+    }
+
+    pub fn wants(ids: &Option<HashSet<[u8; 16]>>, id: &[u8; 16]) -> bool {
+        ids.as_ref().is_none_or(|ids| ids.contains(id))
+    }
+}
+
+fn id(value: &ScalarValue) -> Option<[u8; 16]> {
+    match value {
+        ScalarValue::FixedSizeBinary(16, Some(bytes)) | ScalarValue::Binary(Some(bytes)) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    }
+}
+
+fn date(value: &ScalarValue) -> Option<NaiveDate> {
+    let ScalarValue::Date32(Some(days)) = value else { return None };
+    NaiveDate::default().checked_add_signed(chrono::Duration::days((*days).into()))
+}
+
+fn instant(value: &ScalarValue) -> Option<UtcMillis> {
+    match value {
+        ScalarValue::TimestampMillisecond(Some(ms), _) => Some(UtcMillis(*ms)),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! History behind the engine's tables: one name, the caller's scope, and what could not be read said with the result.
+
+use std::collections::BTreeSet;
+
+use arrow::util::display::array_value_to_string;
+use rollcall_model::event::Kind;
+use rollcall_model::ids::{AccountId, PersonId, SchoolId};
+use rollcall_store::account::Role;
+
+use super::town::{DAY_MS, START, Town, district, person};
+use crate::query::tables::event_tables;
+use crate::query::{Caller, EngineConfig, GROUP_MIN, Limits, PrivacyKey, QueryEngine};
+
+fn engine(town: &Town) -> QueryEngine {
+    let engine = QueryEngine::new(EngineConfig { threads: 2, ..EngineConfig::default() }).unwrap();
+    event_tables(&town.hot, Some(&town.history)).into_iter().for_each(|table| engine.register(table));
+    engine
+}
+
+fn office(district_number: u8) -> Caller {
+    Caller {
+        district: district(district_number),
+        account: AccountId::from_bytes([9; 16]),
+        role: Role::Office,
+        schools: None,
+        sections: None,
+        students: None,
+        privacy: PrivacyKey([7; 32]),
+        group_min: GROUP_MIN,
+    }
+}
+
+/// The result's rows as text, and its warnings.
+async fn ask(engine: &QueryEngine, caller: &Caller, sql: &str) -> (Vec<String>, Vec<String>) {
+    let stream = engine.run(caller, sql, &Limits::default()).await.unwrap();
+    let warnings = stream.warnings.clone();
+    let batches = stream.collect().await.unwrap();
+    let text = |batch: &arrow::array::RecordBatch, row: usize| {
+        batch.columns().iter().map(|column| array_value_to_string(column, row).unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    (batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| text(batch, row))).collect(), warnings)
+}
+
+/// Two districts with two files of three rows each, three hot rows each, and one row of the first that is in the log only.
+async fn town() -> Town {
+    let mut town = Town::new();
+    for day in 0..3 {
+        for number in 0..2 {
+            town.append(Kind::Scan, number, &[(1, 10), (2, 20), (3, 30)], day);
+        }
+        if day < 2 {
+            town.history.flush().await.unwrap();
+        }
+    }
+    town.move_window(0);
+    town.append(Kind::Scan, 0, &[(1, 40)], 2);
+    town
+}
+
+#[tokio::test]
+async fn one_name_has_files_hot_rows_and_the_log_for_what_the_caller_may_see() {
+    let town = town().await;
+    let engine = engine(&town);
+    let count = "select count(*), count(distinct \"offset\"), sum(seq), min(dir) from scans";
+    let cases = [
+        (office(0), "10 10 220 in"),
+        (office(1), "9 9 180 in"),
+        // Schools are numbered by `seq % 3`: 10 and 40 are at the second.
+        (Caller { schools: Some(BTreeSet::from([SchoolId::from_bytes([1; 16])])), ..office(0) }, "4 4 70 in"),
+        (
+            Caller { role: Role::Teacher, students: Some(BTreeSet::from([person(2), PersonId::from_bytes([1; 16])])), ..office(0) },
+            "3 3 60 in",
+        ),
+    ];
+    for (caller, expected) in cases {
+        assert_eq!(ask(&engine, &caller, count).await, (vec![expected.to_owned()], vec![]), "{caller:?}");
+    }
+    let days = "select date_trunc('day', ts) as day, count(*) from scans group by day order by day";
+    let lines = ask(&engine, &office(1), days).await.0;
+    assert_eq!(lines, ["2026-03-02T00:00:00Z 3", "2026-03-03T00:00:00Z 3", "2026-03-04T00:00:00Z 3"]);
+}
+
+#[tokio::test]
+async fn an_erased_person_is_in_no_part() {
+    let mut town = town().await;
+    town.history.erase(district(0), person(1)).await.unwrap();
+    town.forget_person(0, 1);
+    let engine = engine(&town);
+    let sql = "select count(*), coalesce(sum(seq), 0) from scans";
+    assert_eq!(ask(&engine, &office(0), sql).await.0, ["6 150"], "four rows of person 1 are gone");
+    assert_eq!(ask(&engine, &office(1), sql).await.0, ["9 180"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_with_the_result() {
+    let town = town().await;
+    let damaged = town.history.state().unwrap().files.keys().next().unwrap().clone();
+    town.history.place().remove(&damaged).await.unwrap();
+    let engine = engine(&town);
+    let (rows, warnings) = ask(&engine, &office(0), "select count(seq) from scans").await;
+    assert_eq!(rows, ["7"]);
+    assert!(warnings.len() == 1 && warnings[0].contains(&damaged), "{warnings:?}");
+    let (rows, warnings) = ask(&engine, &office(1), "select count(seq) from scans").await;
+    assert_eq!((rows, warnings), (vec!["9".to_owned()], vec![]), "another district's file is nobody else's business");
+    town.store.kill();
+    let (rows, warnings) = ask(&engine, &office(1), "select count(seq) from scans").await;
+    assert_eq!(rows, ["3"]);
+    assert!(warnings.len() == 1 && warnings[0].contains("history cannot be read"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn footers_are_read_once_for_all_queries() {
+    let town = town().await;
+    let engine = engine(&town);
+    let reads = || town.history.0.footers.list_entries().values().map(|entry| entry.hits).collect::<Vec<_>>();
+    for _ in 0..3 {
+        ask(&engine, &office(0), "select max(seq) from scans where seq > 5").await;
+    }
+    let hits = reads();
+    assert!(hits.len() == 2 && hits.iter().all(|hits| *hits >= 2), "two files of the district, read once and found twice: {hits:?}");
+}
+
+/// Files of many days are merged, and with them their dictionaries of words.
+#[tokio::test]
+async fn merged_files_keep_their_words() {
+    let mut town = Town::new();
+    for _ in 0..40 {
+        town.append(Kind::Scan, 0, &[(1, 10), (2, 20)], 0);
+        town.history.flush().await.unwrap();
+    }
+    town.clock.set(START.plus_ms(DAY_MS));
+    while town.history.compact().await.unwrap() {}
+    assert_eq!(town.history.state().unwrap().files.len(), 1);
+    town.hot.begin_at(rollcall_model::ids::Offset(80));
+    let sql = "select dir, method, count(*) from scans group by dir, method";
+    assert_eq!(ask(&engine(&town), &office(0), sql).await.0, ["in nfc 80"]);
+}
