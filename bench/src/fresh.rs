@@ -20,23 +20,30 @@ const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Fresh {
     pub instance: Instance,
+    database_url: Option<String>,
     dir: TempDir,
 }
 
 impl Fresh {
     /// Starts it on free ports. `config` is the text of a configuration file; empty for the defaults.
     pub fn start(config: &str) -> Result<Self> {
+        Self::start_on(config, None)
+    }
+
+    /// The same with a PostgreSQL of the caller's instead of the private one. It must be empty, and is not emptied afterwards.
+    pub fn start_on(config: &str, database_url: Option<&str>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("rollcall-bench").tempdir()?;
         let data = dir.path().join("data");
         std::fs::create_dir_all(&data)?;
-        let instance = if config.is_empty() {
-            Instance::start(&data)?
-        } else {
+        let mut flags = Vec::new();
+        if !config.is_empty() {
             let file = dir.path().join("bench.toml");
             std::fs::write(&file, config)?;
-            Instance::start_with(&data, &["--config", &file.display().to_string()])?
-        };
-        Ok(Self { instance, dir })
+            flags.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        flags.extend(database_url.into_iter().flat_map(|url| ["--database-url".to_owned(), url.to_owned()]));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Ok(Self { instance: Instance::start_with(&data, &flags)?, database_url: database_url.map(str::to_owned), dir })
     }
 
     /// The folder beside the server's own, for files of the scenario.
@@ -86,11 +93,43 @@ impl Fresh {
         Meter::begin(self.instance.pid(), Some(&self.data()))
     }
 
-    /// A connection to the private database as its owner, who sees all districts.
+    /// A connection to the database as its owner, who sees all districts.
     pub async fn database(&self) -> Result<PgConnection> {
+        if let Some(url) = &self.database_url {
+            return Ok(PgConnection::connect(url).await?);
+        }
         let pid_file = std::fs::read_to_string(self.data().join("postgres/data/postmaster.pid"))?;
         let socket = pid_file.lines().nth(4).unwrap_or_default().trim().replace('/', "%2F");
         Ok(PgConnection::connect(&format!("postgres://rollcall@{socket}/postgres")).await?)
+    }
+
+    /// Takes from the program the right to write events, so that its sink stands still as it does beside a broken database,
+    /// and everything else goes on. The partitions of the day must be there.
+    pub async fn hold_sink(&self) -> Result<()> {
+        self.sql("revoke insert on all tables in schema event from rollcall_app").await
+    }
+
+    /// Gives the right back. The sink tries again within its longest pause, ten seconds.
+    pub async fn release_sink(&self) -> Result<()> {
+        self.sql("grant insert on all tables in schema event to rollcall_app").await
+    }
+
+    async fn sql(&self, text: &'static str) -> Result<()> {
+        let mut owner = self.database().await?;
+        sqlx::raw_sql(text).execute(&mut owner).await?;
+        Ok(owner.close().await?)
+    }
+
+    /// Ends the private database as a crash of the machine would, and waits until it is gone.
+    pub fn kill_database(&self) {
+        let Some(pid) = crate::meter::postmaster(&self.data()).and_then(|pid| i32::try_from(pid).ok()) else { return };
+        // SAFETY: signals to the pid that the pid file in our own folder names; 0 only asks whether it is there.
+        let signal = |signal| unsafe { libc::kill(pid, signal) } == 0;
+        let began = Instant::now();
+        signal(libc::SIGQUIT);
+        while signal(0) && began.elapsed() < DATABASE_END {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// One number of `/metrics`; all series of the name added up, 0 when there is none.
@@ -133,15 +172,7 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        let database = crate::meter::postmaster(&self.data());
         let _ = self.instance.kill();
-        let Some(pid) = database.and_then(|pid| i32::try_from(pid).ok()) else { return };
-        // SAFETY: signals to the pid that the pid file in our own folder names; 0 only asks whether it is there.
-        let signal = |signal| unsafe { libc::kill(pid, signal) } == 0;
-        let began = Instant::now();
-        signal(libc::SIGQUIT);
-        while signal(0) && began.elapsed() < DATABASE_END {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.kill_database();
     }
 }

@@ -5,6 +5,7 @@
 //! A scenario is one file in `scenarios` and one line in its table.
 
 mod fresh;
+mod gate;
 mod load;
 mod machine;
 mod meter;
@@ -43,6 +44,9 @@ struct Wish {
     /// Leave other systems out
     #[arg(long)]
     no_peers: bool,
+    /// An empty PostgreSQL, such as one with TimescaleDB, for the scenario sink instead of the private one
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
     /// Print the scenarios and end
     #[arg(long)]
     list: bool,
@@ -66,14 +70,14 @@ fn measure(wish: &Wish) -> Result<()> {
         return Ok(());
     }
     let chosen = chosen(&wish.scenarios)?;
-    let settings = scenarios::Settings { seconds: wish.seconds.max(4), peers: !wish.no_peers };
+    let settings = scenarios::Settings { seconds: wish.seconds.max(4), peers: !wish.no_peers, database_url: wish.database_url.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = table::Report::begin()?;
     let mut failed = Vec::new();
     for scenario in chosen {
         eprintln!("\n== {}: {}", scenario.name, scenario.about);
         let began = Instant::now();
-        match runtime.block_on((scenario.run)(settings)) {
+        match runtime.block_on((scenario.run)(settings.clone())) {
             Ok(rows) => {
                 table::print(&rows);
                 report.rows.extend(rows);

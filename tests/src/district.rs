@@ -40,6 +40,11 @@ impl District {
     /// Imports a OneRoster zip with its timetable and equips the named school with a gate and a badge for everybody.
     pub fn import(instance: &Instance, name: &str, zip: &str, timetable: &str, school: &str) -> Result<Self> {
         instance.json(&["import", "oneroster", zip, "--district", name, "--timetable", timetable, "--json"], "")?;
+        Self::equip(instance, name, school)
+    }
+
+    /// Gives a school that was imported a gate and everybody in it a badge.
+    pub fn equip(instance: &Instance, name: &str, school: &str) -> Result<Self> {
         let gate = Self::device(instance, name, school, "gate", "Gate 1")?;
         let badges = instance.command(&["badge", "issue", "--school", school, "--district", name, "--json"], "")?;
         let students = badges
@@ -130,21 +135,35 @@ fn zone_at_noon() -> chrono_tz::Tz {
     format!("Etc/GMT{}{}", if ahead > 0 { '-' } else { '+' }, ahead.abs()).parse().unwrap_or(chrono_tz::UTC)
 }
 
-/// The files of a synthetic district of one school whose present period began two minutes before they were written.
+/// How large a synthetic district is, and how long its present period has run when its files are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub schools: usize,
+    pub students_per_school: usize,
+    pub started_min: i32,
+}
+
+/// The files of a synthetic district whose present period began a few minutes before they were written.
 pub struct Roster {
     name: String,
-    students: u32,
+    size: Size,
     folder: tempfile::TempDir,
 }
 
 impl Roster {
+    /// One school whose period began two minutes ago.
     pub fn write(dir: &Path, name: &str, students: u32) -> Result<Self> {
+        Self::write_sized(dir, name, Size { schools: 1, students_per_school: students as usize, started_min: 2 })
+    }
+
+    pub fn write_sized(dir: &Path, name: &str, size: Size) -> Result<Self> {
         let zone = zone_at_noon();
         let now = Utc::now().with_timezone(&zone);
         let plan = Plan {
-            students_per_school: students as usize,
+            schools: size.schools,
+            students_per_school: size.students_per_school,
             zone,
-            shape: DayShape::Around { now: now.time(), started_min: 2 },
+            shape: DayShape::Around { now: now.time(), started_min: size.started_min },
             ..Plan::new(name, now.date_naive())
         };
         let folder = tempfile::Builder::new().prefix("district").tempdir_in(dir)?;
@@ -153,15 +172,28 @@ impl Roster {
         generated.write_package(&folder.path().join("roster.zip"))?;
         std::fs::create_dir_all(&timetable)?;
         generated.write_timetable(&timetable)?;
-        Ok(Self { name: name.to_owned(), students, folder })
+        Ok(Self { name: name.to_owned(), size, folder })
     }
 
-    /// Imports the files and equips the school. On another server people and sections get the same ids, devices and badges
-    /// others.
+    /// Imports the files and equips the first school. On another server people and sections get the same ids, devices and
+    /// badges others.
     pub fn import(&self, instance: &Instance) -> Result<District> {
+        self.import_files(instance)?;
+        self.equip(instance, 1)
+    }
+
+    /// Imports the files and nothing else; returns the command's report.
+    pub fn import_files(&self, instance: &Instance) -> Result<Value> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let district = District::import(instance, &self.name, &path("roster.zip"), &path("timetable"), "sch-0001")?;
-        ensure!(district.students.len() == self.students as usize, "{} badges for {} students", district.students.len(), self.students);
+        let (zip, timetable) = (path("roster.zip"), path("timetable"));
+        instance.json(&["import", "oneroster", &zip, "--district", &self.name, "--timetable", &timetable, "--json"], "")
+    }
+
+    /// Equips one of the schools, which are numbered from 1 on.
+    pub fn equip(&self, instance: &Instance, school: usize) -> Result<District> {
+        let district = District::equip(instance, &self.name, &format!("sch-{school:04}"))?;
+        let (badges, students) = (district.students.len(), self.size.students_per_school);
+        ensure!(badges == students, "{badges} badges for {students} students");
         Ok(district)
     }
 }

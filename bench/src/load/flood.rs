@@ -202,7 +202,7 @@ fn fill(epoll: &Epoll, index: usize, ring: &mut Ring, now: Instant, pace: &Pace)
     Ok(())
 }
 
-fn own_cpu_s() -> f64 {
+pub(super) fn own_cpu_s() -> f64 {
     // SAFETY: a zeroed rusage is valid, and the call only writes into it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

@@ -136,7 +136,7 @@ fn take(stream: &mut TcpStream, expected: [u8; 4]) -> Result<bool> {
 }
 
 /// Begins a connection from one of several loopback addresses without waiting for it.
-fn open(index: usize, address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn open(index: usize, address: SocketAddr) -> io::Result<TcpStream> {
     let SocketAddr::V4(to) = address else { return Err(io::ErrorKind::Unsupported.into()) };
     let from = [127, 0, 0, 2 + (index / PER_ADDRESS) as u8];
     let name = |ip: [u8; 4], port: u16| libc::sockaddr_in {

@@ -5,8 +5,10 @@ pub mod flood;
 pub mod idle;
 mod pace;
 pub mod payload;
+pub mod replay;
 mod ring;
 pub mod talk;
+pub mod watch;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -15,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use rollcall_tests::district::Device;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 #[derive(Subcommand)]
@@ -23,6 +26,10 @@ pub enum Load {
     Flood(flood::Options),
     /// Keeps many connections open, then sends one message on each
     Idle(idle::Options),
+    /// Follows boards on many connections, then publishes scans and waits for each on every board that shows it
+    Watch(watch::Options),
+    /// Publishes what many gates have recorded, as fast as it is acknowledged
+    Replay(replay::Options),
 }
 
 impl Load {
@@ -30,6 +37,8 @@ impl Load {
         match self {
             Self::Flood(options) => println!("{}", serde_json::to_string(&flood::run(&options)?)?),
             Self::Idle(options) => idle::run(&options)?,
+            Self::Watch(options) => watch::run(&options)?,
+            Self::Replay(options) => replay::run(&options)?,
         }
         Ok(())
     }
@@ -83,6 +92,17 @@ impl Drop for Running {
 pub fn write_devices(path: &Path, devices: &[Device]) -> Result<()> {
     let lines: Vec<String> = devices.iter().map(|device| format!("{}:{}", device.id, device.token)).collect();
     Ok(std::fs::write(path, lines.join("\n"))?)
+}
+
+/// The lines of a file that hold one JSON value each.
+pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    let lines: Vec<String> = values.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    Ok(std::fs::write(path, lines.join("\n"))?)
+}
+
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = std::fs::read_to_string(path)?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("unexpected line {line:?}"))).collect()
 }
 
 fn read_devices(path: &Path) -> Result<Vec<Device>> {

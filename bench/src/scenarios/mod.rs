@@ -1,9 +1,13 @@
 //! The scenarios. Each is a file with a `run` that starts what it needs, loads it for at most [`Settings::seconds`] and
 //! returns its rows; an error where a promise of the product was broken, so that a wrong answer is never a fast one.
 
+mod boards;
 mod connections;
+mod first_bell;
 mod intake;
+mod restart;
 mod scan_to_board;
+mod sink;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,12 +17,14 @@ use anyhow::Result;
 use crate::table::Row;
 
 /// What the caller asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Seconds of load over all runs of one scenario.
     pub seconds: u64,
     /// Whether other systems run beside ours.
     pub peers: bool,
+    /// An empty PostgreSQL, maybe with TimescaleDB, that `sink` fills instead of the private one.
+    pub database_url: Option<String>,
 }
 
 pub struct Scenario {
@@ -59,5 +65,21 @@ pub const ALL: &[Scenario] = &[
         name: "connections",
         about: "50,000 idle MQTT connections, then a message from each",
         run: |settings| Box::pin(connections::run(settings)),
+    },
+    Scenario { name: "sink", about: "log to database: a backlog alone, and beside intake", run: |settings| Box::pin(sink::run(settings)) },
+    Scenario {
+        name: "boards",
+        about: "10,000 live subscribers of 300 sections at the first bell",
+        run: |settings| Box::pin(boards::run(settings)),
+    },
+    Scenario {
+        name: "first-bell",
+        about: "200,000 students imported, and their arrival in a quarter of an hour replayed",
+        run: |settings| Box::pin(first_bell::run(settings)),
+    },
+    Scenario {
+        name: "restart",
+        about: "kill -9 with ten million events in the log, then start",
+        run: |settings| Box::pin(restart::run(settings)),
     },
 ];

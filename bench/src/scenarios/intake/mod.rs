@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rollcall_tests::District;
 use sqlx::Row as _;
 
 use crate::fresh::Fresh;
@@ -26,7 +27,7 @@ pub const CONNECTIONS: usize = 50;
 const CATCH_UP: Duration = Duration::from_secs(90);
 
 /// Holds what a run acknowledges while the sink follows: some forty million events.
-const CONFIG: &str = "[log]\ndisk_budget_bytes = 17179869184\n";
+pub const CONFIG: &str = "[log]\ndisk_budget_bytes = 17179869184\n";
 
 const LOG_BYTES: &str = "rollcall_log_written_bytes_total";
 
@@ -52,8 +53,13 @@ impl Stage {
     pub fn start(connections: usize, badge: bool) -> Result<Self> {
         let server = Fresh::start(CONFIG)?;
         let district = server.district(60)?;
+        Self::equip(server, &district, connections, badge)
+    }
+
+    /// On a server that has a district already.
+    pub fn equip(server: Fresh, district: &District, connections: usize, badge: bool) -> Result<Self> {
         let devices = server.dir().join("devices");
-        load::write_devices(&devices, &server.devices(&district, "wearable", "Load", connections)?)?;
+        load::write_devices(&devices, &server.devices(district, "wearable", "Load", connections)?)?;
         let badge = badge.then(|| district.students[0].badge.clone());
         Ok(Self { server, devices, badge, acknowledged: 0 })
     }
@@ -92,6 +98,11 @@ impl Stage {
     /// The same load against another system.
     pub fn flood_peer(&self, peer: &peers::Peer, flow: Flow, seconds: f64, events_per_s: f64) -> Result<(Report, Cost)> {
         run(&self.options(peer.address.clone(), flow, seconds, events_per_s), &Meter::begin(peer.pid(), None)?)
+    }
+
+    /// Events acknowledged so far, over all runs.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// Lets the sink catch up, so that its backlog does not run into the next measurement.
