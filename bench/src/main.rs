@@ -9,6 +9,7 @@ mod gate;
 mod load;
 mod machine;
 mod meter;
+mod readings;
 mod scenarios;
 mod table;
 

@@ -83,10 +83,11 @@ pub fn for_demo() -> Result<()> {
     build_dashboard()
 }
 
-/// What `cargo xtask bench` needs: the product, and the servers that it is compared with.
+/// What `cargo xtask bench` needs: the product, and what it is compared with.
 pub fn for_bench() -> Result<()> {
     for_demo()?;
-    install(&[MOSQUITTO_SERVER, NATS_SERVER])
+    install(&[MOSQUITTO_SERVER, NATS_SERVER, PYTHON])?;
+    python_install("bench/sql")
 }
 
 /// What `cargo xtask test` needs.

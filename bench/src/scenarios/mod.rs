@@ -8,6 +8,7 @@ mod intake;
 mod restart;
 mod scan_to_board;
 mod sink;
+mod sql;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -81,5 +82,10 @@ pub const ALL: &[Scenario] = &[
         name: "restart",
         about: "kill -9 with ten million events in the log, then start",
         run: |settings| Box::pin(restart::run(settings)),
+    },
+    Scenario {
+        name: "sql",
+        about: "ten questions over 10 million rows in memory, beside DuckDB on the same Arrow data",
+        run: |settings| Box::pin(sql::run(settings)),
     },
 ];

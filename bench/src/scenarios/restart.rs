@@ -147,8 +147,14 @@ async fn boards(server: &Fresh, session: &Session) -> Result<Boards> {
     let mut boards = Boards::new();
     for section in items(session, "/sections").await? {
         let id = section["id"].as_str().context("a section without id")?;
-        let board = session.get(&format!("/sections/{id}/attendance")).await?;
-        boards.insert(format!("section {id}"), board["data"].clone());
+        let mut board = session.get(&format!("/sections/{id}/attendance")).await?["data"].take();
+        // Minutes of presence grow with the clock and not with what is known.
+        for entry in board["students"].as_object_mut().into_iter().flat_map(|students| students.values_mut()) {
+            if let Some(detail) = entry["detail"].as_object_mut() {
+                detail.remove("present_min");
+            }
+        }
+        boards.insert(format!("section {id}"), board);
     }
     let who = session.get("/session").await?;
     let mut topics = vec![format!("district/{}/attendance", who["district"]["id"].as_str().unwrap_or_default())];
