@@ -11,6 +11,9 @@ use rollcall_model::ids::Offset;
 use crate::log::{KindSet, ReadBatch};
 use crate::schema::schema;
 
+/// What a column costs beside its values, measured as resident memory of batches of one scan.
+const COLUMN_OVERHEAD_BYTES: usize = 320;
+
 /// Rows of one kind, in the schema of [`crate::schema::schema`]. Cheap to clone: columns are shared, never copied.
 #[derive(Clone, Debug)]
 pub struct EventBatch {
@@ -46,6 +49,12 @@ impl EventBatch {
     /// Bytes of the column values of these rows, whatever larger buffers they may be slices of. Validity bits are left out.
     pub fn bytes(&self) -> usize {
         self.rows.columns().iter().map(|column| column_bytes(column.as_ref())).sum()
+    }
+
+    /// Bytes of memory that the batch keeps: its values, and the array, the buffers' headers and their alignment of each column, which
+    /// are most of it when a batch is one row.
+    pub fn footprint(&self) -> usize {
+        self.bytes() + self.rows.num_columns() * COLUMN_OVERHEAD_BYTES
     }
 
     /// The rows from `skip` on, sharing the columns.
