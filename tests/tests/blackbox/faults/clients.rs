@@ -12,7 +12,7 @@ use rollcall_tests::mqtt::{Link, connect_packet, open_narrow, publish_packet};
 use rollcall_tests::process::{descriptors, raise_descriptors, rss_bytes};
 use rollcall_tests::torture::Torture;
 use rollcall_tests::traffic::{Sending, Source};
-use rollcall_tests::{Instance, Live};
+use rollcall_tests::{Instance, Launch, Live};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use super::{DRAIN, LOOK};
 
 const MIB: u64 = 1 << 20;
+const TAIL_BYTES: u64 = 8 * MIB;
 /// What bad clients of any kind may cost in memory, beyond what each connection may.
 const GROWTH_MAX: u64 = 96 * MIB;
 /// The longest that the well-behaved device may wait for an acknowledgement. Generous, because the whole test suite shares
@@ -78,7 +79,8 @@ struct Crowd {
 impl Crowd {
     async fn new(name: &str, devices: usize) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let instance = Instance::start(dir.path())?;
+        // The log's own memory of recent events is bounded by its setting, and is not what these tests are about.
+        let instance = Instance::launch(dir.path(), Launch::default().set("ROLLCALL_LOG_TAIL_BYTES", TAIL_BYTES))?;
         let district = district::synthetic(&instance, dir.path(), name, 20)?;
         let devices = District::devices(&instance, &district.name, &district.school, "wearable", devices)?;
         let probe = District::device(&instance, &district.name, &district.school, "wearable", "Well-behaved")?;
