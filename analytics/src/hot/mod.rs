@@ -81,6 +81,9 @@ impl HotSnapshot {
     }
 }
 
+/// How many open batches of about one size are put together.
+const FAN_IN: usize = 16;
+
 /// What one table grows from.
 #[derive(Default)]
 struct Growing {
@@ -199,6 +202,22 @@ impl Growing {
         self.open_rows += rows;
         if self.open_rows >= batch_rows {
             self.close_open();
+        } else {
+            self.merge_small();
+        }
+    }
+
+    /// Puts together the newest open batches while [`FAN_IN`] of them are of about one size, so that of rows that came one by one there
+    /// are few batches at any moment, and each row is copied once a size.
+    fn merge_small(&mut self) {
+        let size = |batch: &Arc<HotBatch>| batch.rows.num_rows().ilog(FAN_IN);
+        while let Some(newest) = self.open.last().map(size) {
+            let alike = self.open.iter().rev().take_while(|batch| size(batch) <= newest).count();
+            if alike < FAN_IN {
+                return;
+            }
+            let run = self.open.split_off(self.open.len() - alike);
+            self.open.push(together(&run));
         }
     }
 
@@ -207,11 +226,9 @@ impl Growing {
         let open = std::mem::take(&mut self.open);
         if open.len() <= 1 {
             self.closed.extend(open);
-            return;
+        } else {
+            self.closed.push(together(&open));
         }
-        let rows: Vec<&RecordBatch> = open.iter().map(|batch| &batch.rows).collect();
-        let together = concat_batches(rows[0].schema_ref(), rows).expect("batches of one table have one schema");
-        self.closed.push(Arc::new(HotBatch::new(together)));
     }
 
     fn drop_oldest(&mut self) {
@@ -222,6 +239,13 @@ impl Growing {
     fn bytes(&self) -> usize {
         self.closed.iter().chain(&self.open).map(|batch| batch.bytes).sum()
     }
+}
+
+/// One batch of the rows of several, in their order.
+fn together(batches: &[Arc<HotBatch>]) -> Arc<HotBatch> {
+    let rows: Vec<&RecordBatch> = batches.iter().map(|batch| &batch.rows).collect();
+    let rows = concat_batches(rows[0].schema_ref(), rows).expect("batches of one table have one schema");
+    Arc::new(HotBatch::new(rows))
 }
 
 /// A batch larger than two coalesced ones is cut, sharing its buffers, so that statistics stay narrow and row numbers

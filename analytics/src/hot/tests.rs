@@ -203,3 +203,17 @@ async fn the_reader_starts_with_the_configured_hours_and_follows() {
     stop.cancel();
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn rows_that_came_one_by_one_stand_in_few_batches() {
+    let tables = tables(8_192, usize::MAX);
+    let most = (0..5_000).map(|n| {
+        tables.take(&[scans(n..n + 1, n)], Offset(n + 1), UtcMillis(0));
+        tables.snapshot(Kind::Scan).batches.len()
+    });
+    assert!(most.max().unwrap() <= 4 * FAN_IN, "at most so many of each of four sizes");
+    let snapshot = tables.snapshot(Kind::Scan);
+    assert!(snapshot.batches.windows(2).all(|pair| pair[0].last < pair[1].first), "in the order of the log");
+    assert_eq!((snapshot.rows(), snapshot.first), (5_000, Offset(0)));
+    assert_eq!(count(&context(&tables), "seq >= 2500").await, "2500");
+}
