@@ -108,7 +108,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     readiness.watch_live(live.clone());
     let pool = QueryPool::new()?;
     let hot = start_hot(&mut running, &config, &log)?;
-    let queries = start_queries(&config, &hot, &history, &cache)?;
+    let queries = start_queries(&config, &hot, &history, &store, &cache, &live).await?;
     start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
@@ -238,14 +238,26 @@ fn start_hot(running: &mut Subsystems, config: &Config, log: &Arc<EmbeddedLog>) 
 }
 
 /// The query engine with its threads, and every table that it has.
-fn start_queries(config: &Config, hot: &Arc<HotTables>, history: &History, cache: &Arc<DirectoryCache>) -> Result<QueryEngine> {
+async fn start_queries(
+    config: &Config,
+    hot: &Arc<HotTables>,
+    history: &History,
+    store: &Store,
+    cache: &Arc<DirectoryCache>,
+    live: &EngineHandle,
+) -> Result<QueryEngine> {
     let spill = config.data_dir.join("spill");
     std::fs::create_dir_all(&spill).with_context(|| format!("cannot create {}", spill.display()))?;
     let settings = EngineConfig { concurrent_max: config.sql.concurrent, spill_dir: Some(spill), ..EngineConfig::default() };
     let engine = QueryEngine::new(settings).context("cannot start the threads of queries")?;
-    for table in tables::event_tables(hot, Some(history)).into_iter().chain(tables::directory_tables(cache)) {
+    let events = tables::event_tables(hot, Some(history));
+    let views = tables::facts_views(store, cache, &Clock::System).await.context("the views of the facts have no plan")?;
+    let facts = tables::facts_tables(store, cache, &Clock::System).into_iter().chain(views);
+    let engagement = tables::engagement_tables(store, cache, &Clock::System);
+    for table in events.into_iter().chain(tables::directory_tables(cache)).chain(facts).chain(engagement) {
         engine.register(table);
     }
+    engine.register(tables::attendance_now(live, cache));
     Ok(engine)
 }
 

@@ -393,6 +393,28 @@ pub async fn windows_of(
     Ok(rows.into_iter().map(|Json(row)| row).collect())
 }
 
+/// The windows of a school between two dates, both inclusive, each as it stands now: the newest revision by the newest
+/// definition, in order of section and time. `sections`: only of these.
+pub async fn windows_between(
+    tenant: &mut Tenant,
+    school: SchoolId,
+    (from, to): (NaiveDate, NaiveDate),
+    sections: Option<&[Uuid]>,
+) -> Result<Vec<EngagementWindow>, StoreError> {
+    let rows: Vec<Json<EngagementWindow>> = sqlx::query_scalar(
+        "select to_jsonb(w) from (select distinct on (section, slot, period) * from rollcall.engagement_window
+             where school = $1 and date between $2 and $3 and ($4::uuid[] is null or section = any($4))
+             order by section, slot, period, definition desc, revision desc) w",
+    )
+    .bind(school.0)
+    .bind(from)
+    .bind(to)
+    .bind(sections)
+    .fetch_all(&mut **tenant)
+    .await?;
+    Ok(rows.into_iter().map(|Json(row)| row).collect())
+}
+
 fn activity_of(row: &PgRow) -> Result<StoredActivity, StoreError> {
     Ok(StoredActivity {
         device: row.try_get("device")?,

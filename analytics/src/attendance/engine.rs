@@ -316,6 +316,10 @@ impl Turns {
                 let day = self.live.days.get(&day).filter(|day| day.settled);
                 let _gone = reply.send(day.map(|day| day.presence(known)));
             }
+            Question::Statuses { district, school, known, reply } => {
+                let day = self.live.today_of(&(district, school)).filter(|day| day.settled);
+                let _gone = reply.send(day.map(|day| day.statuses(known)));
+            }
             Question::Now { reply } => {
                 let _gone = reply.send(());
             }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::seam::DayKey;
+use super::statuses::DayStatuses;
 use crate::engagement::DayPresence;
 use crate::hub::{Hub, Snapshot};
 
@@ -76,6 +77,12 @@ pub(super) enum Question {
         known: u64,
         reply: oneshot::Sender<Option<DayPresence>>,
     },
+    Statuses {
+        district: DistrictId,
+        school: SchoolId,
+        known: Option<(NaiveDate, u64)>,
+        reply: oneshot::Sender<Option<DayStatuses>>,
+    },
     /// Answered after the clock was read and everything due was published.
     Now {
         reply: oneshot::Sender<()>,
@@ -113,6 +120,17 @@ impl EngineHandle {
     /// day is not in memory.
     pub async fn presence(&self, day: DayKey, known: u64) -> Option<DayPresence> {
         self.ask(|reply| Question::Presence { day, known, reply }).await.flatten()
+    }
+
+    /// What holds for every expected student of a school today, unless that is as it was at the date and version `known`.
+    /// `None`: no such school, or its day is not loaded yet.
+    pub async fn statuses(&self, district: DistrictId, school: SchoolId, known: Option<(NaiveDate, u64)>) -> Option<DayStatuses> {
+        self.ask(|reply| Question::Statuses { district, school, known, reply }).await.flatten()
+    }
+
+    /// Moves with the events that boards and answers show.
+    pub fn applied_changes(&self) -> watch::Receiver<Offset> {
+        self.applied.clone()
     }
 
     /// Whether today is loaded for every school and everything that was durable at the start is applied.

@@ -25,6 +25,7 @@ mod metrics;
 mod present;
 mod record;
 mod seam;
+mod statuses;
 pub mod store;
 mod tally;
 mod writer;
@@ -35,6 +36,7 @@ pub use seam::{
     AttendanceStore, BoxFuture, Cut, DayKey, DayPlan, DeviceInfo, DirectorySource, DirectoryView, LastStatus, PlannedMeeting, SchoolInfo,
     SeamError, SectionInfo, Transition,
 };
+pub use statuses::{DayStatuses, StatusNow};
 
 #[cfg(test)]
 mod tests;

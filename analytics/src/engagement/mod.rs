@@ -17,6 +17,7 @@ mod live;
 pub mod meeting;
 mod seam;
 pub mod store;
+pub mod table;
 mod topics;
 
 pub use engine::{Engagement, EngagementDeps, EngagementError, EngagementHandle, READER};

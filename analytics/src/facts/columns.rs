@@ -74,7 +74,7 @@ pub fn schema(columns: &[Column]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn ids<'a>(ids: impl ExactSizeIterator<Item = Option<&'a [u8; 16]>>) -> Result<ArrayRef, ArrowError> {
+pub fn ids<'a>(ids: impl ExactSizeIterator<Item = Option<&'a [u8; 16]>>) -> Result<ArrayRef, ArrowError> {
     let mut column = FixedSizeBinaryBuilder::with_capacity(ids.len(), 16);
     for id in ids {
         match id {
@@ -85,19 +85,19 @@ fn ids<'a>(ids: impl ExactSizeIterator<Item = Option<&'a [u8; 16]>>) -> Result<A
     Ok(Arc::new(column.finish()))
 }
 
-fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+pub fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
-fn counts(values: impl Iterator<Item = Option<u32>>) -> ArrayRef {
+pub fn counts(values: impl Iterator<Item = Option<u32>>) -> ArrayRef {
     Arc::new(values.map(|value| value.and_then(|value| i32::try_from(value).ok())).collect::<Int32Array>())
 }
 
-fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
+pub fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
     Arc::new(values.map(Some).collect::<BooleanArray>())
 }
 
-fn instants(values: impl Iterator<Item = Option<UtcMillis>>) -> ArrayRef {
+pub fn instants(values: impl Iterator<Item = Option<UtcMillis>>) -> ArrayRef {
     Arc::new(values.map(|value| value.map(|value| value.0)).collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
 
@@ -106,7 +106,7 @@ pub fn date32(date: NaiveDate) -> i32 {
     i32::try_from((date - NaiveDate::default()).num_days()).unwrap_or_default()
 }
 
-fn dates(values: impl Iterator<Item = NaiveDate>) -> ArrayRef {
+pub fn dates(values: impl Iterator<Item = NaiveDate>) -> ArrayRef {
     Arc::new(values.map(|date| Some(date32(date))).collect::<Date32Array>())
 }
 

@@ -14,13 +14,15 @@
 //!   database; memory does not grow with the range.
 
 mod build;
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod narrow;
 mod plan;
 mod read;
 pub mod report;
 mod table;
+mod views;
 
 pub use plan::Members;
 pub use read::{Asked, DATES_PER_CHUNK, Reader};
-pub use table::{Facts, FactsTable, VIEWS};
+pub use table::{Facts, FactsTable};
+pub use views::{VIEWS, View};

@@ -66,26 +66,6 @@ impl Facts {
     }
 }
 
-/// Views whose figures are those of the reports: a name and the text of the query. ADM, ADA and rate of a school and
-/// week; add up the half-days, never the quotients, for longer times.
-pub const VIEWS: [(&str, &str); 2] = [
-    (
-        "attendance_by_week",
-        "select district, school, week, count(distinct student) as students, count(distinct date) as days_in_session,
-                sum(enrolled_half_days) as enrolled_half_days, sum(attended_half_days) as attended_half_days,
-                sum(absent_half_days) as absent_half_days, sum(unknown_half_days) as unknown_half_days,
-                sum(enrolled_half_days) / 2.0 / count(distinct date) as adm,
-                sum(attended_half_days) / 2.0 / count(distinct date) as ada,
-                cast(sum(attended_half_days) as double) / sum(enrolled_half_days) as rate
-         from attendance_day where closed group by district, school, week",
-    ),
-    (
-        "tardies_by_week",
-        "select district, school, week, count(*) as tardies, count(late_min) as with_time, median(late_min) as median_min
-         from attendance_day where closed and tardy group by district, school, week",
-    ),
-];
-
 /// One table of the facts. Cheap to clone.
 #[derive(Clone)]
 pub struct FactsTable {

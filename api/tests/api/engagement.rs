@@ -79,6 +79,22 @@ async fn until(handle: &EngagementHandle, what: &str, town: &Town, holds: impl F
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
+/// The newest revision alone, for whom the class or the student may be shown.
+async fn sql_has_the_window_as_it_stands(town: &Town, student: PersonId) {
+    let ask = async |who, sql: &str| town.post(who, "/api/v1/sql", json!({"sql": sql})).await.body;
+    let of_section = "select section, revision, active_ms, late_events, with_data from engagement where events > 0";
+    let expected = json!([[town.own.section, 2, 119_000, 1, 1]]);
+    for who in [As::Teacher, As::Office] {
+        assert_eq!(ask(who, of_section).await["rows"], expected, "{who:?}");
+    }
+    assert_eq!(ask(As::Foreign, of_section).await["rows"], json!([]));
+    assert_eq!(ask(As::Analyst, of_section).await["code"], "sql_refused");
+    let of_students = "select student, sum(active_ms), sum(events) from engagement_student group by student";
+    assert_eq!(ask(As::Teacher, of_students).await["rows"], json!([[student, 119_000, 3]]));
+    let of_groups = "select section, sum(active_ms) from engagement_student group by section";
+    assert_eq!(ask(As::Analyst, of_groups).await["rows"], json!([]), "one student is a small group");
+}
+
 #[tokio::test]
 async fn events_become_windows_in_history_once_and_late_ones_a_revision() {
     let town = Town::start().await;
@@ -117,6 +133,7 @@ async fn events_become_windows_in_history_once_and_late_ones_a_revision() {
     let found = until(&handle, "the correction is in history", &town, |found| found.iter().any(|window| window["revision"] == 2)).await;
     let corrected = found.iter().find(|window| window["revision"] == 2).unwrap();
     assert_eq!((&corrected["value"]["active_ms"], &corrected["value"]["late_events"]), (&json!(119_000), &json!(1)), "{corrected}");
+    sql_has_the_window_as_it_stands(&town, students[0]).await;
     let before = windows(&town, &format!("?at={}", recorded.replace('+', "%2B"))).await;
     let before = before.iter().find(|window| !window["value"].is_null()).unwrap();
     assert_eq!((&before["revision"], &before["value"]["active_ms"]), (&json!(1), &json!(60_000)), "as it was known then");

@@ -6,4 +6,5 @@ mod marks;
 mod matrix;
 mod reports;
 mod sessions;
+mod tables;
 mod town;

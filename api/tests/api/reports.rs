@@ -34,7 +34,7 @@ const EAST_CLASS: &str = "c0000000-0000-4000-8000-000000000001";
 const RANGE: &str = "from=2026-03-01&to=2026-03-31";
 
 /// The town with the hand-worked district in it, and the cookies of its office and its analyst.
-async fn hand_worked() -> (Town, String, String) {
+pub(crate) async fn hand_worked() -> (Town, String, String) {
     let town = Town::start().await;
     town.as_owner(include_str!("hand_worked.sql")).await;
     town.cache.refresh_now().await.unwrap();
@@ -52,19 +52,19 @@ async fn hand_worked() -> (Town, String, String) {
     (town, office, analyst)
 }
 
-async fn get(town: &Town, cookie: &str, path: &str) -> Value {
+pub(crate) async fn get(town: &Town, cookie: &str, path: &str) -> Value {
     let answer = town.send(axum::http::Method::GET, path, Some(cookie), None, &[]).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     answer.body
 }
 
-fn line<'a>(report: &'a Value, key: &str, value: &str) -> &'a Value {
+pub(crate) fn line<'a>(report: &'a Value, key: &str, value: &str) -> &'a Value {
     let items = report["items"].as_array().unwrap();
     items.iter().find(|item| item[key] == value).unwrap_or_else(|| panic!("no {key} {value} in {report}"))
 }
 
 /// [enrolled, attended, absent, excused, unexcused, unexplained, unknown, tardies].
-fn counts(line: &Value) -> [u64; 8] {
+pub(crate) fn counts(line: &Value) -> [u64; 8] {
     [
         "enrolled_half_days",
         "attended_half_days",
@@ -236,8 +236,8 @@ async fn sql(town: &Town, query: &str) -> Vec<Vec<String>> {
         let table = FactsTable::new(facts, store.clone(), town.cache.clone(), town.clock.clone());
         context.register_table(facts.name(), std::sync::Arc::new(table)).unwrap();
     }
-    for (name, text) in VIEWS {
-        context.sql(&format!("create view {name} as {text}")).await.unwrap().collect().await.unwrap();
+    for view in &VIEWS {
+        context.sql(&format!("create view {} as {}", view.name, view.sql)).await.unwrap().collect().await.unwrap();
     }
     let batches = context.sql(query).await.unwrap().collect().await.unwrap();
     let mut rows = Vec::new();

@@ -11,6 +11,7 @@ use chrono::{NaiveDate, NaiveTime, Utc};
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::{EngineConfig, QueryEngine, tables};
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_model::event::{DeviceKind, Direction, Method as Read};
 use rollcall_model::ids::{AccountId, BadgeId, DeviceId, DistrictId, PeriodId, PersonId, SchoolId, SectionId};
@@ -144,6 +145,11 @@ impl Town {
         });
         tokio::spawn(engine.run(shutdown.clone()));
         assert!(handle.wait_ready().await);
+        let queries = QueryEngine::new(EngineConfig::default()).unwrap();
+        let facts = tables::facts_tables(&store, &cache, &clock).into_iter().chain(tables::engagement_tables(&store, &cache, &clock));
+        let views = tables::facts_views(&store, &cache, &clock).await.unwrap();
+        facts.chain(views).chain(tables::directory_tables(&cache)).for_each(|table| queries.register(table));
+        queries.register(tables::attendance_now(&handle, &cache));
         let state = ApiState::new(ApiParts {
             config,
             clock: clock.clone(),
@@ -154,7 +160,7 @@ impl Town {
             log: log.clone(),
             hub: hub.clone(),
             engine: handle.clone(),
-            queries: rollcall_analytics::query::QueryEngine::new(rollcall_analytics::query::EngineConfig::default()).unwrap(),
+            queries,
             registry: registry.clone(),
             ready: Arc::new(Vec::new),
             shutdown: shutdown.clone(),

@@ -1,7 +1,14 @@
-//! The tables that the engine has by itself: events and the directory's structure, none with a name of a person.
+//! The tables that the engine has: events, the directory's structure, facts, engagement and the statuses of now, none with
+//! a name of a person.
 
+mod attendance_now;
 mod directory;
+mod engagement;
 mod events;
+mod facts;
 
+pub use attendance_now::attendance_now;
 pub use directory::directory_tables;
+pub use engagement::engagement_tables;
 pub use events::event_tables;
+pub use facts::{facts_tables, facts_views};

@@ -1,0 +1,104 @@
+//! The facts as tables and views of the engine.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result;
+use datafusion::datasource::ViewTable;
+use datafusion::prelude::SessionContext;
+use rollcall_model::time::Clock;
+use rollcall_store::Store;
+use rollcall_store::directory::DirectoryCache;
+
+use crate::facts::{Facts, FactsTable, VIEWS, View};
+use crate::query::source::{About, ScopeColumns, TableSource};
+
+struct FactsSource(Arc<FactsTable>);
+
+impl TableSource for FactsSource {
+    fn name(&self) -> &str {
+        self.0.facts().name()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn documentation(&self) -> &str {
+        self.0.facts().documentation()
+    }
+
+    fn column_documentation(&self, column: &str) -> Option<&str> {
+        self.0.facts().columns().iter().find(|(name, ..)| *name == column).map(|(.., documentation)| *documentation)
+    }
+
+    fn scope(&self) -> ScopeColumns {
+        ScopeColumns {
+            about: About::Students,
+            district: "district",
+            school: Some("school"),
+            section: (self.0.facts() == Facts::Periods).then_some("section"),
+            person: Some("student"),
+            identifying: &["mark"],
+        }
+    }
+
+    fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::clone(&self.0) as Arc<dyn TableProvider>
+    }
+}
+
+/// `attendance_day`, `attendance_period` and `membership`.
+pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
+    let table = |facts| FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
+    Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(Arc::new(table(facts)))) as Arc<dyn TableSource>).collect()
+}
+
+struct ViewSource {
+    view: &'static View,
+    table: Arc<ViewTable>,
+}
+
+impl TableSource for ViewSource {
+    fn name(&self) -> &str {
+        self.view.name
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn documentation(&self) -> &str {
+        self.view.documentation
+    }
+
+    fn column_documentation(&self, column: &str) -> Option<&str> {
+        self.view.columns.iter().find(|(name, _)| *name == column).map(|(_, documentation)| *documentation)
+    }
+
+    /// Every view groups by district and school, so the scope above it says the same as one beneath. What it is made of stays
+    /// in the plan by its own name: roles that get figures of groups only get them here too, or a refusal.
+    fn scope(&self) -> ScopeColumns {
+        ScopeColumns { about: About::Students, district: "district", school: Some("school"), section: None, person: None, identifying: &[] }
+    }
+
+    fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::clone(&self.table) as Arc<dyn TableProvider>
+    }
+}
+
+/// The views of [`VIEWS`] over the tables of the facts.
+pub async fn facts_views(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Result<Vec<Arc<dyn TableSource>>> {
+    let context = SessionContext::new();
+    for facts in Facts::ALL {
+        let table = FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
+        context.register_table(facts.name(), Arc::new(table))?;
+    }
+    let mut views: Vec<Arc<dyn TableSource>> = Vec::with_capacity(VIEWS.len());
+    for view in &VIEWS {
+        let plan = context.state().create_logical_plan(view.sql).await?;
+        views.push(Arc::new(ViewSource { view, table: Arc::new(ViewTable::new(plan, None)) }));
+    }
+    Ok(views)
+}
