@@ -31,10 +31,6 @@ const DURABLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Seconds that an overloaded server asks a device to wait.
 const RETRY_AFTER_S: &str = "2";
 
-/// Read at once from an ingest WebSocket; a hundred frames of one event. With the usual 4 KiB a device that sends at full speed
-/// costs a call of the kernel for every thirty.
-const READ_BUFFER_BYTES: usize = 16 * 1024;
-
 const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// The routes. The peer's address is taken from `ConnectInfo<SocketAddr>` where the server provides it.
@@ -137,13 +133,12 @@ async fn ingest_websocket(State(gateway): State<Arc<Gateway>>, mut request: Requ
         Ok(place) => place,
         Err(refused) => return refused,
     };
-    let limits = Limits { message_bytes_max: PAYLOAD_BYTES_MAX, read_buffer_bytes: READ_BUFFER_BYTES, ..Limits::default() };
-    match rollcall_websocket::accept(&mut request, &[], limits) {
+    match rollcall_websocket::accept(&mut request, &[], Limits::default()) {
         Err(error) => error.into_response(),
         Ok((response, pending)) => {
             gateway.clone().serve_upgraded(place, async move {
-                match pending.into_stream().await {
-                    Ok(socket) => websocket::serve(gateway, socket, who).await,
+                match pending.into_io().await {
+                    Ok(io) => websocket::serve(gateway, io, who).await,
                     Err(error) => tracing::debug!(%error, "an ingest WebSocket did not open"),
                 }
             });

@@ -13,8 +13,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+/// The bytes of an upgraded connection.
+pub type Io = TokioIo<Upgraded>;
+
 /// A server's side of one WebSocket.
-pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+pub type WebSocket = WebSocketStream<Io>;
 
 /// What one connection may cost. A message above `message_bytes_max` ends the connection with close code 1009.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,11 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// As [`Pending::into_stream`], for a caller that reads and writes frames itself; the limits are then its own.
+    pub async fn into_io(self) -> Result<Io, UpgradeError> {
+        Ok(TokioIo::new(self.upgrade.await?))
+    }
+
     /// Waits until the response has been sent. Cancelling it closes the connection.
     pub async fn into_stream(self) -> Result<WebSocket, UpgradeError> {
         let upgraded = self.upgrade.await?;
