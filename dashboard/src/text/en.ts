@@ -284,9 +284,9 @@ export const en = {
   it: {
     devices: 'Devices',
     counts: (connected: number, total: number) => `${connected} of ${total} connected`,
-    troubled: 'Needs attention',
-    fine: 'In order',
-    nothing: 'No device needs attention.',
+    attention: (count: number) => (count === 0 ? 'none needs attention' : count === 1 ? '1 needs attention' : `${count} need attention`),
+    search: 'Find a device or school',
+    more: (count: number) => `${count} more. Type a name to find one.`,
     deadLetters: 'Refused events',
     deadLead: 'Payloads that devices sent and the server could not accept. They are kept, nothing is lost.',
     deadNone: 'No event was refused.',
