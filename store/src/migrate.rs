@@ -30,8 +30,8 @@ impl Store {
 
 async fn migrate_locked(connection: &mut PgConnection, config: &DatabaseConfig) -> Result<(), StoreError> {
     // The owner may have the name of a schema that the migrations create, and the list of what has run would then be
-    // looked for there at the next start.
-    connection.execute("set timezone to 'UTC'; set search_path to public").await?;
+    // looked for there at the next start. Notices that something is not there to be dropped would only puzzle a new user.
+    connection.execute("set timezone to 'UTC'; set search_path to public; set client_min_messages to warning").await?;
     let made_for: Option<String> = sqlx::query_scalar("select relkind::text from pg_class where oid = to_regclass('event.scan')")
         .fetch_optional(&mut *connection)
         .await?;
