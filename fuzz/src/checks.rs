@@ -20,6 +20,11 @@ pub fn mqtt(input: &[u8]) {
     rollcall_ingest::untrusted::mqtt(input);
 }
 
+/// The frames of the ingest WebSocket.
+pub fn websocket(input: &[u8]) {
+    rollcall_ingest::untrusted::websocket(input);
+}
+
 /// Kind, framing and payload of an input of [`event_json`]: its first byte chooses.
 fn choose(input: &[u8]) -> Option<(Option<Kind>, Framing, &[u8])> {
     let (&choice, payload) = input.split_first()?;

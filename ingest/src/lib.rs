@@ -24,6 +24,7 @@ mod websocket;
 #[doc(hidden)]
 pub mod untrusted {
     pub use crate::mqtt::untrusted::mqtt;
+    pub use crate::websocket::untrusted::websocket;
 }
 
 pub use admission::{Admission, AdmissionError, Admitted};

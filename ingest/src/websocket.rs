@@ -6,6 +6,7 @@
 //! answered, then the connection is closed with 1001.
 
 mod frames;
+pub mod untrusted;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -45,6 +45,11 @@ fn mqtt() -> Result<()> {
 }
 
 #[test]
+fn websocket() -> Result<()> {
+    replay("websocket", checks::websocket)
+}
+
+#[test]
 fn event_json() -> Result<()> {
     replay("event_json", checks::event_json)
 }
