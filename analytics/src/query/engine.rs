@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
-};
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
 use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -296,12 +294,8 @@ impl Inner {
                 .map(|(name, source)| (name.clone(), source.clone()))
                 .collect()
         };
-        let tables = MemorySchemaProvider::new();
-        for (name, source) in &sources {
-            tables.register_table(name.clone(), scope::view(caller, source.as_ref()).map_err(failed)?).map_err(failed)?;
-        }
         let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, Arc::new(tables)).map_err(failed)?;
+        catalog.register_schema(SCHEMA, Arc::new(scope::Views::new(caller.clone(), sources.clone()))).map_err(failed)?;
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let state = SessionStateBuilder::new_from_existing(self.base.clone())

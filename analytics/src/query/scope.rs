@@ -5,10 +5,11 @@
 //! or another view. The filters are part of the logical plan from the first step and only the optimizer moves them, which
 //! may push a filter towards the scan and never drops one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Column, Result};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
@@ -40,8 +41,43 @@ pub fn shows_column(caller: &Caller, scope: &ScopeColumns, column: &str) -> bool
     caller.has_student_rights() || scope.about != About::Students || !scope.identifying.contains(&column)
 }
 
+/// The names that one query can resolve. A view is made when the text names it, so that tables cost a query nothing that it
+/// does not ask.
+pub struct Views {
+    caller: Caller,
+    sources: BTreeMap<String, Arc<dyn TableSource>>,
+}
+
+impl Views {
+    /// `sources` are those that the caller has.
+    pub fn new(caller: Caller, sources: BTreeMap<String, Arc<dyn TableSource>>) -> Self {
+        Self { caller, sources }
+    }
+}
+
+impl std::fmt::Debug for Views {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.sources.keys()).finish()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Views {
+    fn table_names(&self) -> Vec<String> {
+        self.sources.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.sources.get(name).map(|source| view(&self.caller, source.as_ref())).transpose()
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+}
+
 /// The caller's view of a table.
-pub fn view(caller: &Caller, source: &dyn TableSource) -> Result<Arc<dyn TableProvider>> {
+fn view(caller: &Caller, source: &dyn TableSource) -> Result<Arc<dyn TableProvider>> {
     let (name, scope) = (source.name(), source.scope());
     let mut plan = LogicalPlanBuilder::scan(name, provider_as_source(source.provider()), None)?;
     for filter in filters(caller, name, &scope) {
