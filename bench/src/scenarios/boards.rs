@@ -31,8 +31,9 @@ const CONNECTIONS_PER_ACCOUNT: usize = 50;
 /// Arrivals a second: the 8,400 students within 84 seconds, ten times as fast as in a real quarter of an hour.
 const SCANS_PER_S: f64 = 100.0;
 
-/// The bell rings at the second whole minute after the files are written; everything must be set up by then.
-const BELL_IN_MIN: i32 = 2;
+/// The bell rings at the first whole minute that leaves this many seconds to set up a thousand subscribers and the arrivals before it.
+const SET_UP_S: i64 = 15;
+const SET_UP_A_THOUSAND_S: i64 = 3;
 
 const LAST_P99_MAX_MS: f64 = 100.0;
 
@@ -90,8 +91,8 @@ impl Stage {
     async fn start(subscribers: usize) -> Result<Self> {
         machine::raise_descriptors();
         let server = Fresh::start("")?;
-        let bell = bell_from(Utc::now());
-        let size = Size { schools: SCHOOLS, students_per_school: STUDENTS_PER_SCHOOL, started_min: -BELL_IN_MIN };
+        let (bell, in_min) = bell_after(Utc::now(), SET_UP_S + SET_UP_A_THOUSAND_S * subscribers as i64 / 1_000);
+        let size = Size { schools: SCHOOLS, students_per_school: STUDENTS_PER_SCHOOL, started_min: -in_min };
         let roster = Roster::write_sized(server.dir(), "Bench", size)?;
         roster.import_files(&server.instance)?;
         let districts: Vec<District> = (1..=SCHOOLS).map(|school| roster.equip(&server.instance, school)).collect::<Result<_>>()?;
@@ -191,8 +192,22 @@ impl Stage {
     }
 }
 
-/// The whole minute at which the first period of a district begins whose files are written now.
-fn bell_from(now: DateTime<Utc>) -> DateTime<Utc> {
-    let minute = now.timestamp() / 60 + i64::from(BELL_IN_MIN);
-    DateTime::from_timestamp(minute * 60, 0).unwrap_or(now)
+/// The first whole minute at least so many seconds from now, and how many minutes after the present one that is.
+fn bell_after(now: DateTime<Utc>, seconds: i64) -> (DateTime<Utc>, i32) {
+    let minute = (now.timestamp() + seconds).div_euclid(60) + 1;
+    let in_min = minute - now.timestamp().div_euclid(60);
+    (DateTime::from_timestamp(minute * 60, 0).unwrap_or(now), in_min as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bell_leaves_enough_time() {
+        let at = |second: i64| DateTime::from_timestamp(1_700_000_040 + second, 0).unwrap();
+        for (second, seconds, in_min) in [(0, 15, 1), (44, 15, 1), (45, 15, 2), (59, 45, 2), (0, 61, 2)] {
+            assert_eq!(bell_after(at(second), seconds), (at(60 * i64::from(in_min)), in_min), "{second} {seconds}");
+        }
+    }
 }
