@@ -11,6 +11,7 @@ files, threads = sys.argv[1], int(sys.argv[2])
 db = duckdb.connect()
 db.execute(f"set threads = {threads}")
 db.execute("set timezone = 'UTC'")
+db.execute("set enable_progress_bar = false")
 db.execute(f"create view telemetry as select * from read_parquet('{files}', hive_partitioning = false)")
 print(duckdb.__version__, flush=True)
 for line in sys.stdin:
