@@ -7,40 +7,46 @@ use std::task::{Context, Poll};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use axum::http::StatusCode;
+use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt};
-use rollcall_analytics::query::{Bound, Caller as QueryCaller, GROUP_MIN, PrivacyKey, QueryError, QueryStream};
-use rollcall_model::ids::{DistrictId, SectionId};
+use rollcall_analytics::query::{Bound, Caller as QueryCaller, Description, GROUP_MIN, PrivacyKey, QueryError, QueryStream};
+use rollcall_model::ids::{AccountId, DistrictId, SectionId};
+use rollcall_model::time::UtcMillis;
 use rollcall_store::account::Role;
+use rollcall_store::directory::{DistrictDirectory, SectionEntry};
 use rollcall_store::{StoreError, audit};
 use serde_json::json;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, today_in};
 use crate::problem::ApiError;
+use crate::rights::Who;
 use crate::state::ApiState;
 
-/// The caller as the engine knows one: what the directory says now, and the district's privacy key.
+/// The caller as the engine knows one: what the directory said when the request came, and the district's privacy key.
 pub fn query_caller(state: &ApiState, caller: &Caller) -> QueryCaller {
-    let directory = &caller.directory;
+    asks(state, &caller.who, &caller.directory, caller.now())
+}
+
+/// The same for whoever it is, by a directory at an instant.
+pub fn asks(state: &ApiState, who: &Who, directory: &DistrictDirectory, now: UtcMillis) -> QueryCaller {
     let mut asks = QueryCaller {
-        district: caller.district,
-        account: caller.who.account,
-        role: caller.who.role,
-        schools: caller.who.school.filter(|_| caller.who.role == Role::Office).map(|school| BTreeSet::from([school])),
+        district: directory.id,
+        account: who.account,
+        role: who.role,
+        schools: who.school.filter(|_| who.role == Role::Office).map(|school| BTreeSet::from([school])),
         sections: None,
         students: None,
-        privacy: PrivacyKey(state.vault.derived_key(caller.district, "analytics")),
+        privacy: PrivacyKey(state.vault.derived_key(directory.id, "analytics")),
         group_min: GROUP_MIN,
     };
-    if caller.who.role == Role::Teacher {
-        let person = caller.who.person.and_then(|person| directory.person(person));
+    if who.role == Role::Teacher {
+        let today = |section: &SectionEntry| today_in(directory, section.school, now);
+        let person = who.person.and_then(|person| directory.person(person));
         let entries = person.into_iter().flat_map(|person| &person.sections).filter_map(|id| directory.section(*id));
         let taught: Vec<_> = entries
-            .filter(|section| {
-                let today = caller.today_in(section.school);
-                directory.teachers_of(section.id, today).any(|teacher| Some(teacher) == caller.who.person)
-            })
+            .filter(|section| directory.teachers_of(section.id, today(section)).any(|teacher| Some(teacher) == who.person))
             .collect();
-        let students = taught.iter().flat_map(|section| directory.students_of(section.id, caller.today_in(section.school)));
+        let students = taught.iter().flat_map(|section| directory.students_of(section.id, today(section)));
         asks.students = Some(students.collect());
         asks.schools = Some(taught.iter().map(|section| section.school).collect());
         asks.sections = Some(taught.iter().map(|section| section.id).collect::<BTreeSet<SectionId>>());
@@ -57,18 +63,29 @@ pub struct Answer {
 }
 
 /// What the audit keeps of a query.
-struct Record {
+pub struct Record {
     state: ApiState,
     district: DistrictId,
-    account: rollcall_model::ids::AccountId,
+    account: AccountId,
     door: &'static str,
     sql: String,
+    /// The values of its parameters, as text.
+    values: Vec<String>,
     outcome: &'static str,
 }
 
 impl Record {
-    async fn write(self, rows: usize, time_ms: u128) {
-        let detail = json!({"sql": self.sql, "door": self.door, "rows": rows, "time_ms": time_ms, "outcome": self.outcome});
+    pub fn new(state: &ApiState, asks: &QueryCaller, door: &'static str, sql: &str, values: &[ScalarValue]) -> Self {
+        let (state, district, account) = (state.clone(), asks.district, asks.account);
+        let values = values.iter().map(ScalarValue::to_string).collect();
+        Self { state, district, account, door, sql: sql.to_owned(), values, outcome: "cancelled" }
+    }
+
+    pub async fn write(self, outcome: &'static str, rows: usize, time_ms: u128) {
+        let mut detail = json!({"sql": self.sql, "door": self.door, "rows": rows, "time_ms": time_ms, "outcome": outcome});
+        if !self.values.is_empty() {
+            detail["parameters"] = json!(self.values);
+        }
         let written: Result<(), StoreError> = async {
             let mut tenant = self.state.store.tenant_as(self.district, self.account).await?;
             audit::record(&mut tenant, self.district, "sql.query", None, detail).await?;
@@ -83,14 +100,35 @@ impl Record {
 
 /// Runs a query with the limits of the doors. It is cancelled when the answer is dropped.
 pub async fn ask(state: &ApiState, caller: &Caller, door: &'static str, sql: &str) -> Result<Answer, ApiError> {
+    ask_with(state, caller, door, sql, &[]).await
+}
+
+/// The same for a text with parameters.
+pub async fn ask_with(
+    state: &ApiState,
+    caller: &Caller,
+    door: &'static str,
+    sql: &str,
+    values: &[ScalarValue],
+) -> Result<Answer, ApiError> {
     let asks = query_caller(state, caller);
-    let mut record =
-        Record { state: state.clone(), district: asks.district, account: asks.account, door, sql: sql.to_owned(), outcome: "cancelled" };
-    match state.queries.run(&asks, sql, &state.config.sql_limits).await {
+    let record = Record::new(state, &asks, door, sql, values);
+    match state.queries.run_with(&asks, sql, values, &state.config.sql_limits).await {
         Ok(stream) => Ok(Answer { schema: stream.schema.clone(), warnings: stream.warnings.clone(), stream, record: Some(record) }),
         Err(error) => {
-            record.outcome = error.code();
-            record.write(0, 0).await;
+            record.write(error.code(), 0, 0).await;
+            Err(error.into())
+        }
+    }
+}
+
+/// What a text would give. Only a refusal stands in the audit: nothing is read.
+pub async fn describe(state: &ApiState, caller: &Caller, door: &'static str, sql: &str) -> Result<Description, ApiError> {
+    let asks = query_caller(state, caller);
+    match state.queries.describe(&asks, sql, &state.config.sql_limits).await {
+        Ok(description) => Ok(description),
+        Err(error) => {
+            Record::new(state, &asks, door, sql, &[]).write(error.code(), 0, 0).await;
             Err(error.into())
         }
     }
@@ -119,7 +157,8 @@ impl Drop for Answer {
         if let Some(record) = self.record.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(record.write(rows, time_ms));
+            let outcome = record.outcome;
+            runtime.spawn(record.write(outcome, rows, time_ms));
         }
     }
 }
@@ -131,8 +170,8 @@ impl From<QueryError> for ApiError {
             QueryError::Busy => {
                 return Self::TooMany { code: "sql_busy", message: error.to_string(), retry_after_s: 5 };
             }
-            QueryError::Stopped => {
-                return Self::Unavailable { code: "sql_stopped", message: error.to_string() };
+            QueryError::Stopped | QueryError::Pressed => {
+                return Self::Unavailable { code: error.code(), message: error.to_string() };
             }
             QueryError::Failed(cause) => return Self::internal(cause.clone()),
             QueryError::Limit { bound: Bound::Text, .. } => StatusCode::PAYLOAD_TOO_LARGE,

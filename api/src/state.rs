@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use rollcall_analytics::attendance::EngineHandle;
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::live::{LiveConfig, LiveQueries};
 use rollcall_analytics::query::{Limits, QueryEngine};
 use rollcall_model::time::Clock;
 use rollcall_store::Store;
@@ -15,10 +16,10 @@ use rollcall_store::password::Passwords;
 use rollcall_store::secret::SecretHash;
 use rollcall_store::vault::Vault;
 use rollcall_stream::Log;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::live::LiveSlots;
+use crate::live::{LiveSlots, watch_pressure};
 use crate::marking::RecentMarks;
 use crate::metrics::Metrics;
 use crate::throttle::SignInThrottle;
@@ -55,6 +56,8 @@ pub struct ApiConfig {
     pub live_write_timeout: Duration,
     /// What one query of the doors may use.
     pub sql_limits: Limits,
+    /// Bounds of the live queries.
+    pub live_sql: LiveConfig,
 }
 
 impl Default for ApiConfig {
@@ -70,6 +73,7 @@ impl Default for ApiConfig {
             live_connections_max: 20_000,
             live_write_timeout: Duration::from_secs(10),
             sql_limits: Limits::default(),
+            live_sql: LiveConfig::default(),
         }
     }
 }
@@ -116,25 +120,32 @@ pub struct Shared {
     pub(crate) throttle: SignInThrottle,
     pub(crate) recent: RecentMarks,
     pub(crate) live: LiveSlots,
+    pub(crate) live_sql: LiveQueries,
     pub(crate) session_looks: Semaphore,
     pub(crate) reports: Semaphore,
     ended: broadcast::Sender<SecretHash>,
 }
 
 impl ApiState {
-    /// Fails when the registry already has the API's metrics.
+    /// Starts the live queries, on the runtime that this is called on until `parts.shutdown`. Fails when the registry already
+    /// has the API's metrics, or threads cannot be started.
     pub fn new(parts: ApiParts) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&parts.registry)?;
-        Ok(Self(Arc::new(Shared {
+        let (pressed, is_pressed) = watch::channel(false);
+        let live_sql = LiveQueries::new(&parts.queries, parts.hub.clone(), parts.config.live_sql.clone(), is_pressed, &parts.registry)?;
+        let state = Self(Arc::new(Shared {
             parts,
             metrics,
             throttle: SignInThrottle::default(),
             recent: RecentMarks::default(),
             live: LiveSlots::default(),
+            live_sql,
             session_looks: Semaphore::new(SESSION_LOOKS_MAX),
             reports: Semaphore::new(REPORTS_MAX),
             ended: broadcast::Sender::new(ENDED_SESSIONS_KEPT),
-        })))
+        }));
+        tokio::spawn(watch_pressure(state.clone(), pressed));
+        Ok(state)
     }
 
     /// Tells live connections that a session has ended.

@@ -123,6 +123,9 @@ pub struct Sql {
     pub memory_bytes: usize,
     pub spill_bytes: u64,
     pub rows: usize,
+    pub live_interval_ms: u64,
+    pub live_queries: usize,
+    pub live_queries_per_account: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -212,6 +215,10 @@ impl Config {
         self.validate_flight()?;
         if self.sql.concurrent == 0 || self.sql.time_s == 0 || self.sql.rows == 0 {
             bail!("sql.concurrent, sql.time_s and sql.rows must be at least 1");
+        }
+        const LIVE_INTERVAL_MS_MIN: u64 = 100;
+        if self.sql.live_interval_ms < LIVE_INTERVAL_MS_MIN {
+            bail!("sql.live_interval_ms is {}, but must be at least {LIVE_INTERVAL_MS_MIN}", self.sql.live_interval_ms);
         }
         if !self.tls.mqtt.is_empty() {
             self.tls.mqtt.parse::<SocketAddr>().with_context(|| format!("tls.mqtt: {:?} is not an address", self.tls.mqtt))?;

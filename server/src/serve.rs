@@ -16,6 +16,7 @@ use rollcall_analytics::engagement::{Engagement, EngagementDeps};
 use rollcall_analytics::history::History;
 use rollcall_analytics::hot::{HotConfig, HotTables};
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::live::LiveConfig;
 use rollcall_analytics::query::{EngineConfig, Limits, QueryEngine, tables};
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
@@ -128,6 +129,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         config: ApiConfig {
             cookie_secure: config.secure_cookies == SecureCookies::Always,
             sql_limits: sql_limits(&config),
+            live_sql: live_sql(&config),
             ..ApiConfig::default()
         },
         clock: Clock::System,
@@ -269,6 +271,15 @@ fn sql_limits(config: &Config) -> Limits {
         spill_bytes: sql.spill_bytes,
         rows: sql.rows,
         ..Limits::default()
+    }
+}
+
+fn live_sql(config: &Config) -> LiveConfig {
+    LiveConfig {
+        interval: Duration::from_millis(config.sql.live_interval_ms),
+        queries_max: config.sql.live_queries,
+        per_account_max: config.sql.live_queries_per_account,
+        ..LiveConfig::default()
     }
 }
 

@@ -69,7 +69,7 @@ impl Changes {
         self.collections.values().map(BTreeMap::len).sum()
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let keys = |keys: &BTreeMap<Arc<str>, Option<Value>>, out: &mut Vec<u8>| {
             let entries = keys.iter().map(|(key, value)| (key, value.as_ref()));
             object(entries, out, |value, out| match value {

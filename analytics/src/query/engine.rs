@@ -1,45 +1,31 @@
 //! From a text to a stream of rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
-use datafusion::common::DataFusionError;
-use datafusion::execution::context::SQLOptions;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionConfig;
-use futures_util::StreamExt;
+use datafusion::common::ScalarValue;
+use datafusion::execution::session_state::SessionState;
 use parking_lot::{Mutex, RwLock};
 use rollcall_model::ids::AccountId;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::caller::Caller;
-use super::error::{self, Bound, QueryError};
+use super::cancel::Wanted;
+use super::error::QueryError;
+use super::job::{Description, Job, Shape};
 use super::limits::{EngineConfig, Limits};
+use super::session::{self, Sources};
 use super::source::TableSource;
-use super::statement::{self, Accepted, Explains};
+use super::statement::{self, Accepted};
 use super::stream::{QueryStream, Running, WAITING_BATCHES_MAX};
-use super::{ids, privacy, scope};
-use crate::history::QueryWarnings;
-
-const CATALOG: &str = "rollcall";
-const SCHEMA: &str = "public";
+use super::{ids, scope};
 
 /// Stack of a thread of the queries: planning recurses into expressions, which [`statement`] bounds in depth. Only what is
 /// used takes memory.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
-
-/// Rows that an operator hands on at a time.
-const BATCH_ROWS: usize = 8_192;
 
 /// See the module [`super`]. Cheap to clone; all clones are one engine.
 #[derive(Clone)]
@@ -48,11 +34,12 @@ pub struct QueryEngine {
 }
 
 pub(super) struct Inner {
-    config: EngineConfig,
+    pub(super) config: EngineConfig,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
-    base: SessionState,
-    sources: RwLock<BTreeMap<String, Arc<dyn TableSource>>>,
+    pub(super) base: SessionState,
+    /// Shared with the engines [`QueryEngine::beside`] this one.
+    pub(super) sources: Arc<RwLock<Sources>>,
     turns: Arc<Semaphore>,
     by_account: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
 }
@@ -84,17 +71,18 @@ pub struct TableInfo {
     pub columns: Vec<ColumnInfo>,
 }
 
-/// What planning made of a text.
-struct Planned {
-    plan: Arc<dyn ExecutionPlan>,
-    state: SessionState,
-    warnings: Vec<String>,
-    tables: Vec<String>,
-}
-
 impl QueryEngine {
     /// Starts the threads of the queries. Fails when they cannot be started.
     pub fn new(config: EngineConfig) -> std::io::Result<Self> {
+        Self::with_tables(config, Arc::default())
+    }
+
+    /// An engine with the same tables, also those registered later, and threads, turns and bounds of its own.
+    pub fn beside(&self, config: EngineConfig) -> std::io::Result<Self> {
+        Self::with_tables(config, Arc::clone(&self.inner.sources))
+    }
+
+    fn with_tables(config: EngineConfig, sources: Arc<RwLock<Sources>>) -> std::io::Result<Self> {
         let niceness = config.niceness;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads)
@@ -105,8 +93,8 @@ impl QueryEngine {
             .on_thread_start(move || yield_to_others(niceness))
             .build()?;
         let turns = Arc::new(Semaphore::new(config.concurrent_max));
-        let base = base_state(&config);
-        let inner = Inner { config, runtime: Some(runtime), base, sources: RwLock::default(), turns, by_account: Mutex::default() };
+        let base = session::base_state(&config);
+        let inner = Inner { config, runtime: Some(runtime), base, sources, turns, by_account: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -142,20 +130,62 @@ impl QueryEngine {
     /// Plans the text for the caller and begins to run it. Returns when the plan is made; the rows come by the stream.
     /// Dropping the future or the stream cancels the query.
     pub async fn run(&self, caller: &Caller, sql: &str, limits: &Limits) -> Result<QueryStream, QueryError> {
+        self.run_with(caller, sql, &[], limits).await
+    }
+
+    /// The same for a text with parameters (`?` or `$1`) and their values.
+    pub async fn run_with(&self, caller: &Caller, sql: &str, values: &[ScalarValue], limits: &Limits) -> Result<QueryStream, QueryError> {
+        let started = Instant::now();
+        let accepted = self.accept(caller, sql)?.bind(values)?;
+        let turns = self.turns(caller.account).await?;
+        let (rows, receiver) = mpsc::channel(WAITING_BATCHES_MAX);
+        let (planned, planning) = oneshot::channel();
+        let job = self.job(caller, sql, limits);
+        let wanted = job.wanted.clone();
+        let task = self.runtime()?.spawn(job.run(accepted, planned, rows));
+        let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
+        let Shape { schema, warnings, tables, key, is_ordered } = planning.await.map_err(|_| QueryError::Stopped)??;
+        Ok(QueryStream { schema, warnings, tables, key, is_ordered, rows: receiver, _running, started, rows_seen: 0 })
+    }
+
+    /// Plans the text and runs nothing of it: what drivers ask before they bind values and read rows. What is refused only
+    /// when it runs, such as rows about single students, is not refused here.
+    pub async fn describe(&self, caller: &Caller, sql: &str, limits: &Limits) -> Result<Description, QueryError> {
+        let accepted = self.accept(caller, sql)?;
+        let turns = self.turns(caller.account).await?;
+        let (described, answer) = oneshot::channel();
+        let job = self.job(caller, sql, limits);
+        let wanted = job.wanted.clone();
+        let task = self.runtime()?.spawn(async move { drop(described.send(job.describe(accepted).await)) });
+        let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
+        answer.await.map_err(|_| QueryError::Stopped)?
+    }
+
+    /// The text in one spelling, or why it is no query. Nothing is planned.
+    pub fn normalised(&self, caller: &Caller, sql: &str) -> Result<String, QueryError> {
+        Ok(self.accept(caller, sql)?.bind(&[])?.normalised())
+    }
+
+    /// Runs something that belongs to the queries on their threads.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), QueryError> {
+        self.runtime()?.spawn(task);
+        Ok(())
+    }
+
+    fn accept(&self, caller: &Caller, sql: &str) -> Result<Accepted, QueryError> {
         if !caller.may_query() {
             return Err(QueryError::Forbidden);
         }
-        let started = Instant::now();
-        let accepted = statement::accept(sql, self.inner.config.sql_bytes_max)?;
-        let turns = self.turns(caller.account).await?;
-        let runtime = self.inner.runtime.as_ref().ok_or(QueryError::Stopped)?;
-        let (rows, receiver) = mpsc::channel(WAITING_BATCHES_MAX);
-        let (planned, planning) = oneshot::channel();
-        let job = Job { inner: Arc::downgrade(&self.inner), caller: caller.clone(), sql: sql.to_owned(), limits: limits.clone() };
-        let task = runtime.spawn(job.run(accepted, planned, rows));
-        let _running = Running { task, _turns: turns, _engine: Arc::clone(&self.inner) };
-        let (schema, warnings, tables) = planning.await.map_err(|_| QueryError::Stopped)??;
-        Ok(QueryStream { schema, warnings, tables, rows: receiver, _running, started, rows_seen: 0 })
+        statement::accept(sql, self.inner.config.sql_bytes_max)
+    }
+
+    fn runtime(&self) -> Result<&Runtime, QueryError> {
+        self.inner.runtime.as_ref().ok_or(QueryError::Stopped)
+    }
+
+    fn job(&self, caller: &Caller, sql: &str, limits: &Limits) -> Job {
+        let wanted = Wanted::until(Instant::now() + limits.time);
+        Job { inner: Arc::downgrade(&self.inner), caller: caller.clone(), sql: sql.to_owned(), limits: limits.clone(), wanted }
     }
 
     async fn turns(&self, account: AccountId) -> Result<[Option<OwnedSemaphorePermit>; 2], QueryError> {
@@ -177,178 +207,6 @@ impl QueryEngine {
             Err(_) => Err(QueryError::Busy),
         }
     }
-}
-
-/// One query, on the engine's threads.
-struct Job {
-    /// Weak: the engine must not be dropped by one of its own threads.
-    inner: Weak<Inner>,
-    caller: Caller,
-    sql: String,
-    limits: Limits,
-}
-
-type PlannedAnswer = Result<(arrow::datatypes::SchemaRef, Vec<String>, Vec<String>), QueryError>;
-
-impl Job {
-    async fn run(self, accepted: Accepted, answer: oneshot::Sender<PlannedAnswer>, rows: mpsc::Sender<Result<RecordBatch, QueryError>>) {
-        let deadline = tokio::time::Instant::now() + self.limits.time;
-        let planned = match tokio::time::timeout_at(deadline, self.plan(accepted)).await {
-            Ok(Ok(planned)) => planned,
-            Ok(Err(error)) => return drop(answer.send(Err(error))),
-            Err(_) => return drop(answer.send(Err(self.out_of_time()))),
-        };
-        let schema = ids::shown_schema(&planned.plan.schema());
-        if answer.send(Ok((Arc::clone(&schema), planned.warnings, planned.tables))).is_err() {
-            return;
-        }
-        let outcome = tokio::time::timeout_at(deadline, self.produce(planned.plan, &planned.state, &schema, &rows)).await;
-        let error = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(_) => self.out_of_time(),
-        };
-        // Nobody may be there to hear it.
-        let _ = rows.send(Err(error)).await;
-    }
-
-    fn out_of_time(&self) -> QueryError {
-        let seconds = self.limits.time.as_secs_f32();
-        QueryError::Limit { bound: Bound::Time, message: format!("the query did not end within {seconds} seconds; ask for less at a time") }
-    }
-
-    async fn plan(&self, accepted: Accepted) -> Result<Planned, QueryError> {
-        let inner = self.inner.upgrade().ok_or(QueryError::Stopped)?;
-        let lacking = Arc::new(QueryWarnings::default());
-        let (state, names, sources) = inner.session(&self.caller, &self.limits, &lacking)?;
-        drop(inner);
-        let fault = |error: DataFusionError| error::of_planning(&error, &self.sql, &names);
-        let plan = state.statement_to_plan(accepted.statement).await.map_err(fault)?;
-        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        options.verify_plan(&plan).map_err(|_| QueryError::refused("only queries run here"))?;
-        let tables = tables_of(&plan, &sources).map_err(fault)?;
-        let mut warnings: Vec<String> = tables.iter().filter_map(|name| sources.get(name)).flat_map(|source| source.warnings()).collect();
-        let plan = if self.caller.has_student_rights() {
-            state.optimize(&plan).map_err(fault)?
-        } else {
-            if accepted.explains == Explains::Run {
-                return Err(QueryError::refused("EXPLAIN ANALYZE counts rows of single students; use EXPLAIN"));
-            }
-            let guarded = privacy::guard(&self.caller, &state, plan, &sources).map_err(|fault| fault.say(&self.sql, &names))?;
-            warnings.extend(guarded.warnings);
-            guarded.plan
-        };
-        let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(fault)?;
-        warnings.extend(lacking.all().iter().map(ToString::to_string));
-        Ok(Planned { plan, state, warnings, tables })
-    }
-
-    async fn produce(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        state: &SessionState,
-        schema: &arrow::datatypes::SchemaRef,
-        rows: &mpsc::Sender<Result<RecordBatch, QueryError>>,
-    ) -> Result<(), QueryError> {
-        let mut stream = execute_stream(plan, state.task_ctx()).map_err(|error| error::of_execution(&error))?;
-        let (mut rows_made, mut bytes_made) = (0, 0);
-        while let Some(batch) = stream.next().await {
-            let batch = batch.and_then(|batch| ids::shown(&batch, schema)).map_err(|error| error::of_execution(&error))?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            rows_made += batch.num_rows();
-            bytes_made += batch.get_array_memory_size();
-            if rows_made > self.limits.rows {
-                let message = format!("the result has more than {} rows; filter or group it, or add a LIMIT", self.limits.rows);
-                return Err(QueryError::Limit { bound: Bound::Rows, message });
-            }
-            if bytes_made > self.limits.result_bytes {
-                let message = format!("the result has more than {} bytes; choose fewer columns or rows", self.limits.result_bytes);
-                return Err(QueryError::Limit { bound: Bound::Bytes, message });
-            }
-            if rows.send(Ok(batch)).await.is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-type Sources = BTreeMap<String, Arc<dyn TableSource>>;
-
-impl Inner {
-    /// The state of one query: the caller's views and nothing else under names, memory and disk of its own.
-    /// `lacking` hears what its tables cannot read.
-    fn session(
-        &self,
-        caller: &Caller,
-        limits: &Limits,
-        lacking: &Arc<QueryWarnings>,
-    ) -> Result<(SessionState, Vec<String>, Sources), QueryError> {
-        let failed = |error: DataFusionError| QueryError::Failed(Arc::new(error));
-        let sources: Sources = {
-            let all = self.sources.read();
-            all.iter()
-                .filter(|(_, source)| scope::is_visible(caller, &source.scope()))
-                .map(|(name, source)| (name.clone(), source.clone()))
-                .collect()
-        };
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, Arc::new(scope::Views::new(caller.clone(), sources.clone()))).map_err(failed)?;
-        let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let state = SessionStateBuilder::new_from_existing(self.base.clone())
-            .with_config(self.base.config().clone().with_extension(Arc::clone(lacking)))
-            .with_catalog_list(Arc::new(catalogs))
-            .with_runtime_env(self.runtime_env(limits).map_err(failed)?)
-            .build();
-        Ok((state, sources.keys().cloned().collect(), sources))
-    }
-
-    fn runtime_env(&self, limits: &Limits) -> Result<Arc<RuntimeEnv>, DataFusionError> {
-        let mode = match &self.config.spill_dir {
-            Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
-            None => DiskManagerMode::OsTmpDirectory,
-        };
-        let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill_bytes);
-        RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
-            .with_disk_manager_builder(disk)
-            .build_arc()
-    }
-}
-
-fn base_state(config: &EngineConfig) -> SessionState {
-    let mut session = SessionConfig::new()
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true)
-        .with_batch_size(BATCH_ROWS)
-        .with_target_partitions(config.threads);
-    session.options_mut().sql_parser.collect_spans = true;
-    let mut state = SessionStateBuilder::new().with_config(session).with_default_features().build();
-    for function in ids::functions() {
-        // The state is new: there is nothing that could refuse a function.
-        let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(function));
-    }
-    state
-}
-
-/// Names of the tables that a plan reads, at any depth.
-fn tables_of(plan: &LogicalPlan, sources: &Sources) -> Result<Vec<String>, DataFusionError> {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let mut tables = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let name = scan.table_name.table();
-            if sources.contains_key(name) && !tables.iter().any(|known| known == name) {
-                tables.push(name.to_owned());
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(tables)
 }
 
 fn table_info(caller: &Caller, source: &dyn TableSource) -> TableInfo {

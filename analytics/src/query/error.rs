@@ -40,6 +40,9 @@ pub enum QueryError {
     /// Too many queries run; the same one may be sent again.
     #[error("too many queries are running; try again")]
     Busy,
+    /// A live query that ended because boards were behind; it may be followed again later.
+    #[error("this live query was ended because boards need the machine; follow it again later")]
+    Pressed,
     /// The data made it fail: a division by zero, a number out of range.
     #[error("{message}")]
     Data { message: String },
@@ -64,6 +67,7 @@ impl QueryError {
             Self::Forbidden => "forbidden",
             Self::Limit { .. } => "sql_limit",
             Self::Busy => "sql_busy",
+            Self::Pressed => "sql_pressed",
             Self::Data { .. } => "sql_data",
             Self::Stopped => "sql_stopped",
             Self::Failed(_) => "internal",

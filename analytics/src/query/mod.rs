@@ -13,12 +13,17 @@
 //! - An error says where in the text it is, by line and column, and the nearest known name.
 
 mod caller;
+mod cancel;
 mod engine;
 mod error;
 pub mod ids;
+mod job;
+pub mod json;
 mod limits;
+pub mod live;
 pub mod privacy;
 mod scope;
+mod session;
 mod source;
 mod statement;
 mod stream;
@@ -29,6 +34,7 @@ mod tests;
 pub use caller::{Caller, GROUP_MIN, PrivacyKey};
 pub use engine::{ColumnInfo, QueryEngine, TableInfo};
 pub use error::{Bound, Place, QueryError};
+pub use job::Description;
 pub use limits::{EngineConfig, Limits};
 pub use source::{About, ScopeColumns, TableSource};
-pub use stream::QueryStream;
+pub use stream::{QueryStream, RowKey};

@@ -1,14 +1,20 @@
 //! Which statements are queries: everything else is refused before anything is planned.
+//!
+//! Parameters (`?`, `$1`) get their values here, as constants in the text's place: what is planned, limited and rewritten for
+//! privacy is then the same as when the author had written the values.
 
 use std::ops::ControlFlow;
 
+use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Statement as Sql, Value, Visit, Visitor, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Query, SetExpr, Statement as Sql, Value, Visit, Visitor, visit_expressions, visit_expressions_mut,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use uuid::Uuid;
 
-use super::error::{self, Bound, QueryError};
+use super::error::{self, Bound, Place, QueryError};
 
 /// Deepest nesting of a text; the parser recurses.
 const NESTING_MAX: usize = 64;
@@ -16,10 +22,15 @@ const NESTING_MAX: usize = 64;
 /// Most tokens of a text that can make an expression deeper. A long list of constants has few of them.
 const OPERATORS_MAX: usize = 2_000;
 
+/// Most parameters of a text.
+const PARAMETERS_MAX: usize = 1_000;
+
 /// One statement that may run, and whether it is an EXPLAIN that runs the query too.
 pub struct Accepted {
     pub statement: Statement,
     pub explains: Explains,
+    /// How many values it takes, by the highest number of a parameter.
+    pub parameters: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +63,133 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
         return Err(QueryError::Invalid { message: message.to_owned(), place: None, hint: None });
     };
     let mut accepted = check(statement)?;
+    accepted.parameters = parameters(&mut accepted.statement)?;
     read_ids(&mut accepted.statement);
     Ok(accepted)
+}
+
+impl Accepted {
+    /// The text in one spelling: of two texts that differ in spaces, comments and the case of keywords it is the same.
+    pub fn normalised(&self) -> String {
+        self.statement.to_string()
+    }
+
+    /// Puts the values in the places of the parameters; there must be as many.
+    pub fn bind(mut self, values: &[ScalarValue]) -> Result<Self, QueryError> {
+        if values.len() != self.parameters {
+            let message = format!("the query has {} parameters and was given {} values", self.parameters, values.len());
+            return Err(QueryError::Invalid { message, place: None, hint: None });
+        }
+        if self.parameters > 0 {
+            let values = values.iter().map(constant).collect::<Result<Vec<_>, _>>()?;
+            if let Some(sql) = of_sql(&mut self.statement) {
+                let _ = visit_expressions_mut(sql, |expr| {
+                    if let Expr::Value(value) = expr
+                        && let Value::Placeholder(name) = &value.value
+                        && let Some(value) = name[1..].parse().ok().and_then(|number: usize| values.get(number.checked_sub(1)?))
+                    {
+                        *expr = value.clone();
+                    }
+                    ControlFlow::<()>::Continue(())
+                });
+            }
+            self.parameters = 0;
+            read_ids(&mut self.statement);
+        }
+        Ok(self)
+    }
+}
+
+fn of_sql(statement: &mut Statement) -> Option<&mut Sql> {
+    match statement {
+        Statement::Explain(explain) => of_sql(&mut explain.statement),
+        Statement::Statement(sql) => Some(sql),
+        _ => None,
+    }
+}
+
+/// Gives every parameter its number, `?` by its place in the text, and returns the highest.
+fn parameters(statement: &mut Statement) -> Result<usize, QueryError> {
+    let Some(sql) = of_sql(statement) else { return Ok(0) };
+    let mut unnamed: Vec<Location> = Vec::new();
+    let mut highest = 0;
+    let wrong = |place: Location, message: String| {
+        let place = Some(Place { line: place.line, column: place.column }).filter(|place| place.line > 0);
+        ControlFlow::Break(QueryError::Invalid { message, place, hint: None })
+    };
+    let seen = visit_expressions(&*sql, |expr| {
+        let Expr::Value(value) = expr else { return ControlFlow::Continue(()) };
+        let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
+        if name == "?" {
+            unnamed.push(value.span.start);
+        } else {
+            match name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) {
+                Some(number @ 1..=PARAMETERS_MAX) => highest = highest.max(number),
+                _ => return wrong(value.span.start, format!("a parameter is written ? or $1 to ${PARAMETERS_MAX}, not {name}")),
+            }
+        }
+        match unnamed.first() {
+            Some(first) if highest > 0 => wrong(*first, "write all parameters as ? or all with numbers, not both".to_owned()),
+            _ if unnamed.len() > PARAMETERS_MAX => wrong(value.span.start, format!("a query has at most {PARAMETERS_MAX} parameters")),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    if let ControlFlow::Break(error) = seen {
+        return Err(error);
+    }
+    unnamed.sort_unstable();
+    if unnamed.is_empty() {
+        return Ok(highest);
+    }
+    let _ = visit_expressions_mut(sql, |expr| {
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &mut value.value
+            && let Ok(before) = unnamed.binary_search(&value.span.start)
+        {
+            *name = format!("${}", before + 1);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    Ok(unnamed.len())
+}
+
+/// A value as a constant of a text.
+fn constant(value: &ScalarValue) -> Result<Expr, QueryError> {
+    use ScalarValue as S;
+    if value.is_null() {
+        return Ok(Expr::Value(Value::Null.into()));
+    }
+    let text = match value {
+        S::Utf8(Some(text)) | S::LargeUtf8(Some(text)) | S::Utf8View(Some(text)) => {
+            return Ok(Expr::Value(Value::SingleQuotedString(text.clone()).into()));
+        }
+        S::Boolean(Some(value)) => return Ok(Expr::Value(Value::Boolean(*value).into())),
+        S::Int8(_) | S::Int16(_) | S::Int32(_) | S::Int64(_) | S::UInt8(_) | S::UInt16(_) | S::UInt32(_) | S::UInt64(_) => {
+            format!("({value})")
+        }
+        S::Float16(_) | S::Float32(_) | S::Float64(_) => format!("CAST('{value}' AS DOUBLE)"),
+        S::Decimal128(..)
+        | S::Date32(_)
+        | S::Date64(_)
+        | S::TimestampSecond(..)
+        | S::TimestampMillisecond(..)
+        | S::TimestampMicrosecond(..)
+        | S::TimestampNanosecond(..)
+        | S::Time32Second(_)
+        | S::Time32Millisecond(_)
+        | S::Time64Microsecond(_)
+        | S::Time64Nanosecond(_) => {
+            let shown = value.to_array().and_then(|array| Ok(arrow::util::display::array_value_to_string(&array, 0)?));
+            let shown = shown.map_err(|error| error::of_execution(&error))?;
+            format!("arrow_cast('{shown}', '{}')", value.data_type())
+        }
+        other => {
+            let message = format!("a parameter cannot be of the type {}", other.data_type());
+            return Err(QueryError::Invalid { message, place: None, hint: None });
+        }
+    };
+    let parsed = DFParser::parse_sql_into_expr(&text).map_err(|error| error::of_planning(&error, &text, &[]))?;
+    Ok(parsed.expr)
 }
 
 /// Tokens but for spaces, commas and constants: no expression is deeper than their number. A text that has no tokens is the
@@ -76,7 +212,7 @@ fn check(statement: Statement) -> Result<Accepted, QueryError> {
             Explains::No
         }
     };
-    Ok(Accepted { statement, explains })
+    Ok(Accepted { statement, explains, parameters: 0 })
 }
 
 fn check_query(statement: &Statement) -> Result<(), QueryError> {
@@ -136,12 +272,8 @@ fn only_reads(query: &Query) -> Result<(), QueryError> {
 
 /// Text constants spelled like a UUID become ids, see [`super::ids`].
 fn read_ids(statement: &mut Statement) {
-    let sql = match statement {
-        Statement::Explain(explain) => return read_ids(&mut explain.statement),
-        Statement::Statement(sql) => sql,
-        _ => return,
-    };
-    let _ = visit_expressions_mut(sql.as_mut(), |expr| {
+    let Some(sql) = of_sql(statement) else { return };
+    let _ = visit_expressions_mut(sql, |expr| {
         if let Expr::Value(value) = expr
             && let Value::SingleQuotedString(text) = &value.value
             && text.len() == uuid::fmt::Hyphenated::LENGTH

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::Dependency;
+use datafusion::logical_expr::LogicalPlan;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -26,15 +28,58 @@ pub struct QueryStream {
     pub warnings: Vec<String>,
     /// Names of the tables that the query reads.
     pub tables: Vec<String>,
+    /// What tells its rows apart.
+    pub key: RowKey,
+    /// Whether the text asks for an order of the rows.
+    pub is_ordered: bool,
     pub(super) rows: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     pub(super) _running: Running,
     pub(super) started: Instant,
     pub(super) rows_seen: usize,
 }
 
+/// What tells the rows of a result apart, as far as the text says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowKey {
+    /// There is at most one row.
+    Single,
+    /// These columns of the result, such as those it is grouped by.
+    Columns(Vec<usize>),
+    /// Nothing but all of the row.
+    Whole,
+}
+
+impl RowKey {
+    pub(super) fn of(plan: &LogicalPlan) -> Self {
+        if plan.max_rows() == Some(1) {
+            return Self::Single;
+        }
+        let width = plan.schema().fields().len();
+        let covers = |targets: &[usize]| (0..width).all(|place| targets.contains(&place));
+        let known = plan.schema().functional_dependencies().iter();
+        let unique = known.filter(|known| known.mode == Dependency::Single && covers(&known.target_indices));
+        unique
+            .map(|known| &known.source_indices)
+            .min_by_key(|columns| columns.len())
+            .map_or(Self::Whole, |columns| Self::Columns(columns.clone()))
+    }
+}
+
+/// Whether the text itself asks for an order, not one of its subqueries.
+pub(super) fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(step) => is_ordered(&step.input),
+        LogicalPlan::Limit(step) => is_ordered(&step.input),
+        LogicalPlan::SubqueryAlias(step) => is_ordered(&step.input),
+        _ => false,
+    }
+}
+
 /// What ends with the stream.
 pub(super) struct Running {
     pub task: JoinHandle<()>,
+    pub wanted: super::cancel::Wanted,
     pub _turns: [Option<OwnedSemaphorePermit>; 2],
     /// The engine's threads live as long as a query that runs on them.
     pub _engine: Arc<super::engine::Inner>,
@@ -42,6 +87,7 @@ pub(super) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.wanted.end();
         self.task.abort();
     }
 }

@@ -4,11 +4,13 @@
 //!   session; an API token may be sent as `authorization: Bearer` instead. The throttle of sign-ins holds here too.
 //! - A ticket is the question's text itself. It grants nothing: the text is planned for whoever presents it, with that
 //!   caller's scope, limits and audit, exactly as at `POST /api/v1/sql`.
-//! - Nothing is kept between calls, so a prepared statement is its text as well. Parameters, updates, transactions and
-//!   Substrait plans are not offered, and the server's information says so.
+//! - Nothing is kept between calls: a prepared statement's handle is its text with the values that are bound to its
+//!   parameters, one row of them. Updates, transactions and Substrait plans are refused, and the server's information says so.
+//! - A driver cancels a query by ending its stream of rows; a driver that goes away does so too.
 
 mod auth;
 mod metadata;
+mod prepared;
 mod service;
 
 use std::io;

@@ -5,21 +5,30 @@ use std::pin::Pin;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::server::FlightSqlService;
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandGetCatalogs,
-    CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery,
-    ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest, ActionBeginTransactionResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionEndSavepointRequest, ActionEndTransactionRequest, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas,
+    CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
+    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, Ticket};
+use arrow_flight::{
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
+};
 use bytes::Bytes;
+use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::prepared::{self, Statement};
 use super::{auth, metadata};
 use crate::caller::Caller;
 use crate::query;
@@ -27,6 +36,9 @@ use crate::state::ApiState;
 
 /// Named in the audit.
 const DOOR: &str = "flight";
+
+const NO_TRANSACTIONS: &str = "there are no transactions here: a question reads and nothing is written";
+const NO_WRITES: &str = "nothing is written here: only questions are answered";
 
 type Rows = Response<<Door as FlightService>::DoGetStream>;
 type Shakes = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
@@ -41,30 +53,39 @@ impl Door {
         Self { state }
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        auth::identify(&self.state, request.metadata()).await
+    async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        auth::identify(&self.state, metadata).await
     }
 
     /// Where to fetch what was described: here, by one ticket. The schema comes with the rows, because only the plan for
     /// a caller knows it.
     async fn info(&self, request: Request<FlightDescriptor>, ticket: impl ProstMessageExt) -> Result<Response<FlightInfo>, Status> {
-        self.caller(&request).await?;
+        self.caller(request.metadata()).await?;
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(Bytes::from(ticket.as_any().encode_to_vec())));
         Ok(Response::new(FlightInfo::new().with_descriptor(request.into_inner()).with_endpoint(endpoint)))
     }
 
     /// Runs a question and streams its rows as they come. A driver that goes away cancels it.
-    async fn ask(&self, request: &Request<Ticket>, text: &[u8]) -> Result<Rows, Status> {
-        let caller = self.caller(request).await?;
-        let sql = std::str::from_utf8(text).map_err(|_| Status::invalid_argument("the question is not UTF-8"))?;
-        let answer = query::ask(&self.state, &caller, DOOR, sql).await.map_err(|error| auth::status(&error))?;
+    async fn ask(&self, metadata: &MetadataMap, sql: &str, values: &[ScalarValue]) -> Result<Rows, Status> {
+        let caller = self.caller(metadata).await?;
+        let answer = query::ask_with(&self.state, &caller, DOOR, sql, values).await.map_err(|error| auth::status(&error))?;
         let schema = answer.schema.clone();
         let rows = answer.map(|batch| batch.map_err(|error| FlightError::Tonic(Box::new(auth::status(&error.into())))));
         Ok(encoded(schema, rows))
     }
 
+    /// Refuses a text that a driver gives as an update: with the reason that it has as a question, so that the author learns
+    /// what is wrong with it.
+    async fn refuse(&self, metadata: &MetadataMap, sql: &str) -> Status {
+        let described = async {
+            let caller = self.caller(metadata).await?;
+            query::describe(&self.state, &caller, DOOR, sql).await.map_err(|error| auth::status(&error))
+        };
+        described.await.err().unwrap_or_else(|| Status::invalid_argument("this is a question: execute it as a query, not as an update"))
+    }
+
     async fn known(&self, request: &Request<Ticket>, batch: Result<RecordBatch, ArrowError>) -> Result<Rows, Status> {
-        self.caller(request).await?;
+        self.caller(request.metadata()).await?;
         single(batch)
     }
 }
@@ -77,6 +98,13 @@ fn single(batch: Result<RecordBatch, ArrowError>) -> Result<Rows, Status> {
 fn encoded(schema: SchemaRef, rows: impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static) -> Rows {
     let data = FlightDataEncoderBuilder::new().with_schema(schema).build(rows).map(|data| data.map_err(Status::from));
     Response::new(Box::pin(data))
+}
+
+/// A schema as the bytes of its IPC message, as drivers read it.
+fn as_message(schema: &SchemaRef) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let message: Result<IpcMessage, ArrowError> = SchemaAsIpc::new(schema, &options).try_into();
+    message.map(|message| message.0).map_err(|error| Status::internal(error.to_string()))
 }
 
 #[tonic::async_trait]
@@ -92,12 +120,17 @@ impl FlightSqlService for Door {
         Ok(response)
     }
 
-    async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, TicketStatementQuery { statement_handle: Bytes::from(query.query) }).await
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.ask(&request, &ticket.statement_handle).await
+        let sql = std::str::from_utf8(&ticket.statement_handle).map_err(|_| Status::invalid_argument("the question is not UTF-8"))?;
+        self.ask(request.metadata(), sql, &[]).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -105,13 +138,19 @@ impl FlightSqlService for Door {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        self.caller(&request).await?;
-        let (dataset_schema, parameter_schema) = (Bytes::new(), Bytes::new());
-        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: Bytes::from(query.query), dataset_schema, parameter_schema })
+        let caller = self.caller(request.metadata()).await?;
+        let described = query::describe(&self.state, &caller, DOOR, &query.query).await.map_err(|error| auth::status(&error))?;
+        let handle = Statement::new(query.query).handle();
+        let (dataset_schema, parameter_schema) = (as_message(&described.columns)?, as_message(&described.parameters)?);
+        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle, dataset_schema, parameter_schema })
     }
 
-    async fn do_action_close_prepared_statement(&self, _: ActionClosePreparedStatementRequest, request: Request<Action>) -> Result<(), Status> {
-        self.caller(&request).await.map(drop)
+    async fn do_action_close_prepared_statement(
+        &self,
+        _: ActionClosePreparedStatementRequest,
+        request: Request<Action>,
+    ) -> Result<(), Status> {
+        self.caller(request.metadata()).await.map(drop)
     }
 
     async fn get_flight_info_prepared_statement(
@@ -123,10 +162,76 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.ask(&request, &query.prepared_statement_handle).await
+        let statement = Statement::read(&query.prepared_statement_handle)?;
+        self.ask(request.metadata(), &statement.sql, &statement.bound()?).await
     }
 
-    async fn get_flight_info_catalogs(&self, query: CommandGetCatalogs, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        self.caller(request.metadata()).await?;
+        let statement = Statement::read(&query.prepared_statement_handle)?;
+        let bound = statement.bind(&prepared::row(request.into_inner()).await?)?;
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(bound.handle()) })
+    }
+
+    async fn do_put_prepared_statement_update(
+        &self,
+        query: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let statement = Statement::read(&query.prepared_statement_handle)?;
+        Err(self.refuse(request.metadata(), &statement.sql).await)
+    }
+
+    async fn do_put_statement_update(
+        &self,
+        update: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        Err(self.refuse(request.metadata(), &update.query).await)
+    }
+
+    async fn do_put_statement_ingest(&self, _: CommandStatementIngest, _: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
+        Err(Status::invalid_argument(NO_WRITES))
+    }
+
+    async fn do_action_begin_transaction(
+        &self,
+        _: ActionBeginTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginTransactionResult, Status> {
+        Err(Status::unimplemented(NO_TRANSACTIONS))
+    }
+
+    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(Status::unimplemented(NO_TRANSACTIONS))
+    }
+
+    async fn do_action_begin_savepoint(
+        &self,
+        _: ActionBeginSavepointRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginSavepointResult, Status> {
+        Err(Status::unimplemented(NO_TRANSACTIONS))
+    }
+
+    async fn do_action_end_savepoint(&self, _: ActionEndSavepointRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(Status::unimplemented(NO_TRANSACTIONS))
+    }
+
+    /// Sessions' options and the like: a driver that hears this goes on without.
+    async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
+        Err(Status::unimplemented(format!("{} is not offered here", request.get_ref().r#type.escape_debug())))
+    }
+
+    async fn get_flight_info_catalogs(
+        &self,
+        query: CommandGetCatalogs,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, query).await
     }
 
@@ -134,7 +239,11 @@ impl FlightSqlService for Door {
         self.known(&request, metadata::catalogs(query)).await
     }
 
-    async fn get_flight_info_schemas(&self, query: CommandGetDbSchemas, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_schemas(
+        &self,
+        query: CommandGetDbSchemas,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, query).await
     }
 
@@ -142,16 +251,24 @@ impl FlightSqlService for Door {
         self.known(&request, metadata::schemas(query)).await
     }
 
-    async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_tables(
+        &self,
+        query: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, query).await
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Result<Rows, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata()).await?;
         single(metadata::tables(query, &self.state.queries, &query::query_caller(&self.state, &caller)))
     }
 
-    async fn get_flight_info_table_types(&self, query: CommandGetTableTypes, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_table_types(
+        &self,
+        query: CommandGetTableTypes,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, query).await
     }
 
@@ -159,12 +276,77 @@ impl FlightSqlService for Door {
         self.known(&request, metadata::table_types()).await
     }
 
-    async fn get_flight_info_sql_info(&self, query: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(request, query).await
+    }
+
+    async fn do_get_primary_keys(&self, _: CommandGetPrimaryKeys, request: Request<Ticket>) -> Result<Rows, Status> {
+        self.known(&request, Ok(metadata::primary_keys())).await
+    }
+
+    async fn get_flight_info_exported_keys(
+        &self,
+        query: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(request, query).await
+    }
+
+    async fn do_get_exported_keys(&self, _: CommandGetExportedKeys, request: Request<Ticket>) -> Result<Rows, Status> {
+        self.known(&request, Ok(metadata::foreign_keys())).await
+    }
+
+    async fn get_flight_info_imported_keys(
+        &self,
+        query: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(request, query).await
+    }
+
+    async fn do_get_imported_keys(&self, _: CommandGetImportedKeys, request: Request<Ticket>) -> Result<Rows, Status> {
+        self.known(&request, Ok(metadata::foreign_keys())).await
+    }
+
+    async fn get_flight_info_cross_reference(
+        &self,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(request, query).await
+    }
+
+    async fn do_get_cross_reference(&self, _: CommandGetCrossReference, request: Request<Ticket>) -> Result<Rows, Status> {
+        self.known(&request, Ok(metadata::foreign_keys())).await
+    }
+
+    async fn get_flight_info_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(request, query).await
+    }
+
+    async fn do_get_xdbc_type_info(&self, query: CommandGetXdbcTypeInfo, request: Request<Ticket>) -> Result<Rows, Status> {
+        self.known(&request, metadata::types(query)).await
+    }
+
+    async fn get_flight_info_sql_info(
+        &self,
+        query: CommandGetSqlInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         self.info(request, query).await
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, request: Request<Ticket>) -> Result<Rows, Status> {
-        let known = metadata::server().and_then(|server| query.into_builder(&server).build().map_err(|error| ArrowError::ExternalError(Box::new(error))));
+        let known = metadata::server()
+            .and_then(|server| query.into_builder(&server).build().map_err(|error| ArrowError::ExternalError(Box::new(error))));
         self.known(&request, known).await
     }
 

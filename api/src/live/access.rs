@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rollcall_analytics::query::Caller as QueryCaller;
 use rollcall_model::ids::{AccountId, DistrictId};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::StoreError;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::caller::Caller;
 use crate::problem::ApiError;
+use crate::query;
 use crate::rights::Who;
 use crate::state::ApiState;
 
@@ -77,6 +79,13 @@ impl Access {
         let directory = self.state.directory.current();
         let district = directory.district(self.district).ok_or(ApiError::NotFound("district"))?;
         topic.check(&self.who, district, self.state.clock.now())
+    }
+
+    /// Who asks on this connection, by the directory as it is now.
+    pub fn asks(&self) -> Result<QueryCaller, ApiError> {
+        let directory = self.state.directory.current();
+        let district = directory.district(self.district).ok_or(ApiError::NotFound("district"))?;
+        Ok(query::asks(&self.state, &self.who, district, self.state.clock.now()))
     }
 
     /// Whether the directory has changed since this was last asked: then every subscription is checked before anything is

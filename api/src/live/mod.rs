@@ -6,9 +6,13 @@
 //!   ends the connection.
 //! - Readers pull. What a reader has not taken is merged by the hub, never queued; a reader that does not take a message
 //!   within `live_write_timeout` is disconnected with 1013.
+//! - The topic `sql` of a WebSocket is a question: its result, then what changes in it (`rollcall_analytics::query::live`). It
+//!   ends when the rights of its reader have changed; the reader then subscribes again.
 //! - One task a connection; values are encoded once for all readers and copied into each envelope.
 
 mod access;
+mod feed;
+mod pressure;
 mod protocol;
 mod slots;
 mod socket;
@@ -20,6 +24,7 @@ use axum::routing::get;
 
 use crate::state::ApiState;
 
+pub use pressure::watch as watch_pressure;
 pub use slots::LiveSlots;
 
 pub fn router() -> Router<ApiState> {

@@ -11,11 +11,13 @@ use crate::problem::ApiError;
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
-    /// Follow a topic under an id of the client's choice. With `since` inside the kept history the missing deltas come.
+    /// Follow a topic under an id of the client's choice. With `since` inside the kept history the missing deltas come. The
+    /// topic `sql` has its question in `sql`.
     Subscribe {
         id: u64,
         topic: String,
         since: Option<u64>,
+        sql: Option<String>,
     },
     Unsubscribe {
         id: u64,
@@ -68,9 +70,22 @@ pub fn refusal(id: Option<u64>, code: &str, message: &str) -> String {
     }
 }
 
-/// The same from an error of the API.
+/// The same from an error of the API; with the place in the text and a hint when it is about a question.
 pub fn refused(id: Option<u64>, error: &ApiError) -> String {
-    refusal(id, error.code(), &error.to_string())
+    let ApiError::Query { line, column, hint, .. } = error else { return refusal(id, error.code(), &error.to_string()) };
+    let mut said = json!({"op": "error", "code": error.code(), "message": error.to_string()});
+    if let Some(id) = id {
+        said["id"] = id.into();
+    }
+    for (name, number) in [("line", line), ("column", column)] {
+        if let Some(number) = number {
+            said[name] = (*number).into();
+        }
+    }
+    if let Some(hint) = hint {
+        said["hint"] = hint.as_str().into();
+    }
+    said.to_string()
 }
 
 pub const PONG: &str = r#"{"op":"pong"}"#;
@@ -85,9 +100,17 @@ mod tests {
         let topic = "section/x/attendance".to_owned();
         assert_eq!(
             op(r#"{"op": "subscribe", "id": 1, "topic": "section/x/attendance", "since": 41}"#),
-            Some(Op::Subscribe { id: 1, topic: topic.clone(), since: Some(41) })
+            Some(Op::Subscribe { id: 1, topic: topic.clone(), since: Some(41), sql: None })
         );
-        assert_eq!(op(r#"{"op":"subscribe","id":1,"topic":"section/x/attendance"}"#), Some(Op::Subscribe { id: 1, topic, since: None }));
+        assert_eq!(
+            op(r#"{"op":"subscribe","id":1,"topic":"section/x/attendance"}"#),
+            Some(Op::Subscribe { id: 1, topic, since: None, sql: None })
+        );
+        let (topic, sql) = ("sql".to_owned(), Some("select 1".to_owned()));
+        assert_eq!(
+            op(r#"{"op":"subscribe","id":1,"topic":"sql","sql":"select 1"}"#),
+            Some(Op::Subscribe { id: 1, topic, since: None, sql })
+        );
         assert_eq!(op(r#"{"op": "unsubscribe", "id": 1}"#), Some(Op::Unsubscribe { id: 1 }));
         assert_eq!(op(r#"{"op": "ping"}"#), Some(Op::Ping));
         for wrong in ["", "{}", "[]", r#"{"op":"drop"}"#, r#"{"op":"subscribe","id":-1,"topic":"x"}"#] {

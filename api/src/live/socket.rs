@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use rollcall_analytics::hub::{Subscription, Update};
+use rollcall_analytics::query::Caller as QueryCaller;
 use rollcall_websocket::{Limits, WebSocket};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -21,6 +21,7 @@ use crate::problem::ApiError;
 use crate::state::ApiState;
 
 use super::access::{Access, Change};
+use super::feed::{Feed, Next};
 use super::protocol::{self, Op};
 use super::slots::LiveSlot;
 use super::topic::Topic;
@@ -28,8 +29,11 @@ use super::topic::Topic;
 /// Most topics followed on one connection.
 pub const SUBSCRIPTIONS_MAX: usize = 64;
 
-/// Largest message a client may send; a subscription is some 150 bytes.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Largest message a client may send; a subscription is some 150 bytes, and one of `sql` has its question.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// What a connection reads at a time: most messages fit.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Most operations of a client in [`OPS_WINDOW`]: a page that comes back asks for all its topics at once.
 const OPS_MAX: u32 = 256;
@@ -82,7 +86,7 @@ pub async fn upgrade(State(state): State<ApiState>, mut request: Request) -> Res
     let slot = state.live.take(caller.who.account, config.live_connections_max, config.live_connections_per_account_max)?;
     let limits = Limits {
         message_bytes_max: MESSAGE_BYTES_MAX,
-        read_buffer_bytes: MESSAGE_BYTES_MAX,
+        read_buffer_bytes: READ_BUFFER_BYTES,
         write_buffer_bytes_max: WRITE_BUFFER_BYTES_MAX,
     };
     let (response, pending) = match rollcall_websocket::accept(&mut request, &[], limits) {
@@ -99,13 +103,41 @@ pub async fn upgrade(State(state): State<ApiState>, mut request: Request) -> Res
     Ok(response)
 }
 
-/// What a subscription's future gives back: the subscription itself, to be asked again.
-type Pulled = (u64, Subscription, Option<Update>);
+/// The topic that is a question.
+const SQL: &str = "sql";
+
+/// What a subscription's future gives back: its feed, to be asked again.
+type Pulled = (u64, (Feed, Next));
 type Pull = Abortable<BoxFuture<'static, Pulled>>;
 
 struct Followed {
-    topic: Topic,
+    what: What,
     abort: AbortHandle,
+}
+
+/// What a subscription was allowed to follow.
+enum What {
+    Topic(Topic),
+    /// A question by whoever the account was then.
+    Query(Box<QueryCaller>),
+}
+
+impl What {
+    /// Why it may not be followed any longer.
+    fn refused(&self, id: u64, access: &Access) -> Option<String> {
+        let refused = match self {
+            Self::Topic(topic) => access.check(*topic),
+            Self::Query(asked) => match access.asks() {
+                Ok(asks) if asks == **asked => Ok(()),
+                Ok(_) => {
+                    let message = "the rights of this account have changed; subscribe again";
+                    return Some(protocol::refusal(Some(id), "rights_changed", message));
+                }
+                Err(error) => Err(error),
+            },
+        };
+        refused.err().map(|error| protocol::refused(Some(id), &error))
+    }
 }
 
 struct Connection {
@@ -212,14 +244,14 @@ impl Connection {
                 self.forget(id);
                 Ok(())
             }
-            Op::Subscribe { id, topic, since } => match self.follow(id, &topic, since) {
+            Op::Subscribe { id, topic, since, sql } => match self.follow(id, &topic, since, sql) {
                 Ok(()) => Ok(()),
                 Err(refusal) => self.say(refusal).await,
             },
         }
     }
 
-    fn follow(&mut self, id: u64, name: &str, since: Option<u64>) -> Result<(), String> {
+    fn follow(&mut self, id: u64, name: &str, since: Option<u64>, sql: Option<String>) -> Result<(), String> {
         if self.followed.contains_key(&id) {
             return Err(protocol::refusal(Some(id), "id_in_use", "this id has a subscription; unsubscribe it first"));
         }
@@ -227,22 +259,29 @@ impl Connection {
             let message = format!("a connection follows at most {SUBSCRIPTIONS_MAX} topics");
             return Err(protocol::refusal(Some(id), "too_many_subscriptions", &message));
         }
-        let topic = Topic::parse(name).ok_or_else(|| protocol::refusal(Some(id), "unknown_topic", "there is no such topic"))?;
-        self.access.check(topic).map_err(|error| protocol::refused(Some(id), &error))?;
-        let subscription = self.state.hub.subscribe(name, since);
-        let abort = self.pull(id, subscription);
-        self.followed.insert(id, Followed { topic, abort });
+        let (what, feed) = match (name, sql) {
+            (SQL, Some(sql)) => {
+                let asks = self.access.asks().map_err(|error| protocol::refused(Some(id), &error))?;
+                (What::Query(Box::new(asks.clone())), Feed::query(self.state.clone(), asks, sql, since))
+            }
+            (SQL, None) => return Err(protocol::refusal(Some(id), "malformed", "the topic sql has its question in \"sql\"")),
+            (_, Some(_)) => return Err(protocol::refusal(Some(id), "malformed", "only the topic sql has a question")),
+            (name, None) => {
+                let topic = Topic::parse(name).ok_or_else(|| protocol::refusal(Some(id), "unknown_topic", "there is no such topic"))?;
+                self.access.check(topic).map_err(|error| protocol::refused(Some(id), &error))?;
+                (What::Topic(topic), Feed::Topic(self.state.hub.subscribe(name, since)))
+            }
+        };
+        let abort = self.pull(id, feed);
+        self.followed.insert(id, Followed { what, abort });
         self.state.metrics.live_subscriptions.inc();
         Ok(())
     }
 
-    /// Asks a subscription for its next update.
-    fn pull(&mut self, id: u64, mut subscription: Subscription) -> AbortHandle {
+    /// Asks a feed for its next update.
+    fn pull(&mut self, id: u64, feed: Feed) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
-        let next = async move {
-            let update = subscription.next().await;
-            (id, subscription, update)
-        };
+        let next = async move { (id, feed.next().await) };
         self.pulls.push(Abortable::new(next.boxed(), registration));
         abort
     }
@@ -254,7 +293,7 @@ impl Connection {
         }
     }
 
-    async fn on_update(&mut self, (id, subscription, update): Pulled) -> Result<(), End> {
+    async fn on_update(&mut self, (id, (feed, next)): Pulled) -> Result<(), End> {
         if self.access.take_stale() {
             // The directory has changed since this was allowed: check again before anything is said.
             self.on_change(Change::Rights).await?;
@@ -262,15 +301,22 @@ impl Connection {
         if !self.followed.contains_key(&id) {
             return Ok(());
         }
-        let Some(update) = update else {
-            self.forget(id);
-            return self.say(protocol::refusal(Some(id), "topic_ended", "this topic is not published now")).await;
+        let update = match next {
+            Next::Update(update) => update,
+            Next::Ended => {
+                self.forget(id);
+                return self.say(protocol::refusal(Some(id), "topic_ended", "this topic is not published now")).await;
+            }
+            Next::Failed(error) => {
+                self.forget(id);
+                return self.say(protocol::refused(Some(id), &error)).await;
+            }
         };
         self.state.metrics.live_messages.with_label_values(&[protocol::kind(&update)]).inc();
         let text = Utf8Bytes::try_from(protocol::update(Some(id), &update)).map_err(|_| End::Protocol)?;
         self.write(Message::Text(text)).await?;
         // Only now is the next one asked for: what changes meanwhile is merged by the hub.
-        let abort = self.pull(id, subscription);
+        let abort = self.pull(id, feed);
         if let Some(followed) = self.followed.get_mut(&id) {
             followed.abort = abort;
         }
@@ -281,11 +327,11 @@ impl Connection {
         if matches!(change, Change::Ended) {
             return Err(End::SessionEnded);
         }
-        let refused: Vec<(u64, ApiError)> =
-            self.followed.iter().filter_map(|(id, followed)| self.access.check(followed.topic).err().map(|error| (*id, error))).collect();
-        for (id, error) in refused {
+        let refused: Vec<(u64, String)> =
+            self.followed.iter().filter_map(|(id, followed)| Some((*id, followed.what.refused(*id, &self.access)?))).collect();
+        for (id, refusal) in refused {
             self.forget(id);
-            self.say(protocol::refused(Some(id), &error)).await?;
+            self.say(refusal).await?;
         }
         Ok(())
     }

@@ -74,6 +74,31 @@ async fn a_bomb_leaves_the_others_unharmed_and_ends_when_it_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_join_that_gives_no_row_ends_when_nobody_wants_it() {
+    let hash = "select count(*) from generate_series(1, 1000000) a join generate_series(1, 1000000) b on a.value % 2 = b.value % 2";
+    let cross = "select count(*) from generate_series(1, 1000000) a cross join generate_series(1, 1000000) b";
+    for sql in [BOMB, cross, &format!("{hash} where a.value + b.value < 0")] {
+        // One thread: whatever is inside a join keeps everything else from running.
+        let engine = engine_with(EngineConfig { threads: 1, ..EngineConfig::default() }, &events());
+        let stream = engine.run(&caller(Role::Office), sql, &Limits::default()).await.unwrap();
+        for _ in 0..20 {
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            let asked = async move {
+                let _ = answer.send(());
+            };
+            engine.spawn(asked).unwrap();
+            if tokio::time::timeout(Duration::from_millis(100), answered).await.is_err() {
+                break;
+            }
+        }
+        drop(stream);
+        let asks = caller(Role::Office);
+        let after = tokio::time::timeout(Duration::from_secs(10), one(&engine, &asks, "select 1")).await;
+        assert_eq!(after.unwrap_or_else(|_| panic!("{sql} goes on")), "1");
+    }
+}
+
+#[tokio::test]
 async fn too_many_at_a_time_are_refused_as_busy() {
     let config = EngineConfig { threads: 1, concurrent_per_account_max: 1, wait: Duration::from_millis(20), ..EngineConfig::default() };
     let engine = engine_with(config, &events());

@@ -1,6 +1,8 @@
 //! The engine on tables of two districts: what runs, what is refused, what each caller sees.
 
 mod limits;
+mod live;
+mod parameters;
 mod privacy;
 mod refusals;
 mod scope;

@@ -1,16 +1,17 @@
 //! Batches as bytes of the format that the client accepts.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::csv;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::display::FormatOptions;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use rollcall_analytics::query::json::JsonRows;
 use rollcall_analytics::query::{Bound, QueryError};
 use serde_json::json;
 
@@ -143,37 +144,15 @@ impl Encoder {
     }
 }
 
-/// Rows as arrays, each but the very first after a comma. Numbers and truth values stand as such, what JSON has no number
-/// for as null, everything else as text.
+/// Rows as arrays, each but the very first after a comma.
 fn write_rows(batch: &RecordBatch, any: &mut bool, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     let options = FormatOptions::default();
-    let columns = batch.columns();
-    let formatters = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect::<Result<Vec<_>, _>>()?;
+    let rows = JsonRows::new(batch, &options)?;
     for row in 0..batch.num_rows() {
         if std::mem::replace(any, true) {
             out.push(b',');
         }
-        out.push(b'[');
-        for (place, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
-            if place > 0 {
-                out.push(b',');
-            }
-            if column.is_null(row) || column.data_type() == &DataType::Null {
-                out.extend_from_slice(b"null");
-                continue;
-            }
-            let text = formatter.value(row).try_to_string()?;
-            let is_bare = column.data_type().is_numeric() || column.data_type() == &DataType::Boolean;
-            if !is_bare {
-                serde_json::to_writer(&mut *out, &text).map_err(|error| ArrowError::JsonError(error.to_string()))?;
-            } else if text.ends_with(|end: char| end.is_ascii_digit()) || text.ends_with(['e', '.']) {
-                // `true` and `false` end in e; an infinity or "NaN" is no JSON.
-                out.extend_from_slice(text.as_bytes());
-            } else {
-                out.extend_from_slice(b"null");
-            }
-        }
-        out.push(b']');
+        rows.write(row, out)?;
     }
     Ok(())
 }
