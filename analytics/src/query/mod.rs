@@ -16,6 +16,7 @@ mod caller;
 mod cancel;
 mod engine;
 mod error;
+mod functions;
 pub mod ids;
 mod job;
 pub mod json;

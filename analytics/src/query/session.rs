@@ -16,7 +16,7 @@ use super::engine::Inner;
 use super::error::QueryError;
 use super::limits::{EngineConfig, Limits};
 use super::source::TableSource;
-use super::{ids, scope};
+use super::{functions, ids, scope};
 use crate::history::QueryWarnings;
 
 const CATALOG: &str = "rollcall";
@@ -87,5 +87,7 @@ pub(super) fn base_state(config: &EngineConfig) -> SessionState {
         // The state is new: there is nothing that could refuse a function.
         let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(function));
     }
+    // The functions are there by default; without the bounds nothing may run.
+    functions::bound(&mut state).expect("the bounded functions are among the default ones");
     state
 }

@@ -3,6 +3,7 @@
 mod adbc;
 mod formats;
 mod live;
+mod refused;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_tests::district::{self, District, Student, now_ms, scan};

@@ -40,6 +40,28 @@ async fn each_limit_ends_the_query_with_its_name() {
 }
 
 #[tokio::test]
+async fn no_function_makes_more_than_there_is_room_for() {
+    let engine = engine();
+    let asks = caller(Role::Office);
+    for sql in [
+        "select repeat('x', 2000000000)",
+        "select repeat(cast(value as varchar), 100000000) from generate_series(1, 10)",
+        "select lpad('x', 2000000000)",
+        "select rpad('x', 2000000000, 'y')",
+        "select replace(repeat('x', 10000000), 'x', repeat('y', 100000))",
+        "select range(1, 100000000000)",
+        "select generate_series(1, 100000000000)",
+        "select array_repeat(1, 100000000000)",
+        "select array_resize([1], 100000000000)",
+    ] {
+        let ended = super::world::rows(&engine, &asks, sql).await;
+        assert!(matches!(ended, Err(QueryError::Limit { bound: Bound::Memory, .. } | QueryError::Invalid { .. })), "{sql}: {ended:?}");
+    }
+    let fine = "select repeat('ab', 2) || lpad('x', 3, '-') || rpad('x', 3) || replace('aXa', 'X', 'bb')";
+    assert_eq!(one(&engine, &asks, fine).await, "abab--xx  abba");
+}
+
+#[tokio::test]
 async fn a_sort_larger_than_its_memory_spills_and_is_right() {
     let engine = engine();
     let limits = Limits { memory_bytes: 24_000_000, ..Limits::default() };

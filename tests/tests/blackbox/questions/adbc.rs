@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{ANALYST, Asked, BOMB, OFFICE, QUESTION, STUDENTS};
 
 /// The driver in a process of its own; the set-up step installs it beside its script.
-struct Driver {
+pub struct Driver {
     child: Child,
     said: BufReader<ChildStdout>,
     told: ChildStdin,
@@ -19,7 +19,7 @@ struct Driver {
 
 impl Driver {
     /// `address` as a URI; `who` has "user" and "password" or "token", and maybe "certificate".
-    fn start(address: &str, mut who: Value, steps: Value) -> Result<Self> {
+    pub fn start(address: &str, mut who: Value, steps: Value) -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("adbc");
         let mut child = Command::new(folder.join(".venv/bin/python"))
             .arg(folder.join("ask.py"))
@@ -35,7 +35,7 @@ impl Driver {
         Ok(Self { child, said, told })
     }
 
-    fn next(&mut self) -> Result<Value> {
+    pub fn next(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.said.read_line(&mut line)?;
         serde_json::from_str(&line).with_context(|| format!("the driver's script said {line:?}"))
@@ -55,15 +55,15 @@ impl Drop for Driver {
 }
 
 /// One step's answer.
-fn ask(address: &str, who: Value, step: Value) -> Result<Value> {
+pub fn ask(address: &str, who: Value, step: Value) -> Result<Value> {
     Driver::start(address, who, json!([step]))?.next()
 }
 
-fn by_password(user: &str) -> Value {
+pub fn by_password(user: &str) -> Value {
     json!({"user": user, "password": PASSWORD})
 }
 
-fn says(answer: &Value, words: &str) -> Result<()> {
+pub fn says(answer: &Value, words: &str) -> Result<()> {
     let error = answer["error"].as_str().with_context(|| format!("no error: {answer}"))?;
     ensure!(error.to_lowercase().contains(&words.to_lowercase()), "{error:?} does not say {words:?}");
     Ok(())
