@@ -20,6 +20,7 @@ mod marking;
 mod metrics;
 mod openapi;
 mod page;
+pub mod pgwire;
 mod problem;
 pub mod query;
 mod rights;

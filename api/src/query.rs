@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use axum::http::StatusCode;
 use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt};
-use rollcall_analytics::query::{Bound, Caller as QueryCaller, Description, GROUP_MIN, PrivacyKey, QueryError, QueryStream};
+use rollcall_analytics::query::{Bound, Caller as QueryCaller, Description, GROUP_MIN, PrivacyKey, QueryError, QueryStream, Question};
 use rollcall_model::ids::{AccountId, DistrictId, SectionId};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::account::Role;
@@ -100,20 +100,14 @@ impl Record {
 
 /// Runs a query with the limits of the doors. It is cancelled when the answer is dropped.
 pub async fn ask(state: &ApiState, caller: &Caller, door: &'static str, sql: &str) -> Result<Answer, ApiError> {
-    ask_with(state, caller, door, sql, &[]).await
+    ask_with(state, caller, door, &Question { sql, ..Question::default() }).await
 }
 
-/// The same for a text with parameters.
-pub async fn ask_with(
-    state: &ApiState,
-    caller: &Caller,
-    door: &'static str,
-    sql: &str,
-    values: &[ScalarValue],
-) -> Result<Answer, ApiError> {
+/// The same for a text with parameters or surroundings.
+pub async fn ask_with(state: &ApiState, caller: &Caller, door: &'static str, question: &Question<'_>) -> Result<Answer, ApiError> {
     let asks = query_caller(state, caller);
-    let record = Record::new(state, &asks, door, sql, values);
-    match state.queries.run_with(&asks, sql, values, &state.config.sql_limits).await {
+    let record = Record::new(state, &asks, door, question.sql, question.values);
+    match state.queries.ask(&asks, question, &state.config.sql_limits).await {
         Ok(stream) => Ok(Answer { schema: stream.schema.clone(), warnings: stream.warnings.clone(), stream, record: Some(record) }),
         Err(error) => {
             record.write(error.code(), 0, 0).await;
@@ -123,12 +117,12 @@ pub async fn ask_with(
 }
 
 /// What a text would give. Only a refusal stands in the audit: nothing is read.
-pub async fn describe(state: &ApiState, caller: &Caller, door: &'static str, sql: &str) -> Result<Description, ApiError> {
+pub async fn describe(state: &ApiState, caller: &Caller, door: &'static str, question: &Question<'_>) -> Result<Description, ApiError> {
     let asks = query_caller(state, caller);
-    match state.queries.describe(&asks, sql, &state.config.sql_limits).await {
+    match state.queries.describe(&asks, question, &state.config.sql_limits).await {
         Ok(description) => Ok(description),
         Err(error) => {
-            Record::new(state, &asks, door, sql, &[]).write(error.code(), 0, 0).await;
+            Record::new(state, &asks, door, question.sql, &[]).write(error.code(), 0, 0).await;
             Err(error.into())
         }
     }

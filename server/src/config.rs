@@ -118,6 +118,7 @@ pub struct Hot {
 #[serde(deny_unknown_fields)]
 pub struct Sql {
     pub flight: String,
+    pub postgres: String,
     pub concurrent: usize,
     pub time_s: u64,
     pub memory_bytes: usize,
@@ -184,15 +185,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Passwords travel over this door, so that it is encrypted or stays on the machine.
-    fn validate_flight(&self) -> Result<()> {
-        if self.sql.flight.is_empty() {
-            return Ok(());
-        }
-        let address = &self.sql.flight;
-        let address: SocketAddr = address.parse().with_context(|| format!("sql.flight: {address:?} is not an address"))?;
-        if self.tls.certificate.as_os_str().is_empty() && !address.ip().is_loopback() {
-            bail!("sql.flight is {address}, which other machines reach: tls.certificate and tls.key are needed");
+    /// Passwords travel over these doors, so that each is encrypted or stays on the machine.
+    fn validate_doors(&self) -> Result<()> {
+        for (name, address) in [("sql.flight", &self.sql.flight), ("sql.postgres", &self.sql.postgres)] {
+            if address.is_empty() {
+                continue;
+            }
+            let address: SocketAddr = address.parse().with_context(|| format!("{name}: {address:?} is not an address"))?;
+            if self.tls.certificate.as_os_str().is_empty() && !address.ip().is_loopback() {
+                bail!("{name} is {address}, which other machines reach: tls.certificate and tls.key are needed");
+            }
         }
         Ok(())
     }
@@ -212,7 +214,7 @@ impl Config {
         if self.history.flush_interval_s == 0 {
             bail!("history.flush_interval_s must be at least 1");
         }
-        self.validate_flight()?;
+        self.validate_doors()?;
         if self.sql.concurrent == 0 || self.sql.time_s == 0 || self.sql.rows == 0 {
             bail!("sql.concurrent, sql.time_s and sql.rows must be at least 1");
         }

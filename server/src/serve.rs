@@ -28,6 +28,7 @@ use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
 use rollcall_stream::embedded::{EmbeddedLog, LogConfig};
 use rollcall_api::flight::FlightTls;
+use rollcall_api::pgwire::Tls as PostgresTls;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -48,24 +49,21 @@ struct Sockets {
     mqtt: TcpListener,
     mqtt_tls: Option<TcpListener>,
     flight: Option<TcpListener>,
+    postgres: Option<TcpListener>,
 }
 
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self> {
-        let mqtt_tls = match config.tls.mqtt.parse::<SocketAddr>() {
-            Ok(address) => Some(bind(address, "tls.mqtt").await?),
-            Err(_) => None,
-        };
-        let flight = match config.sql.flight.parse::<SocketAddr>() {
-            Ok(address) => Some(bind(address, "sql.flight").await?),
-            Err(_) => None,
-        };
-        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls, flight })
+        let mqtt_tls = bind_if(&config.tls.mqtt, "tls.mqtt").await?;
+        let flight = bind_if(&config.sql.flight, "sql.flight").await?;
+        let postgres = bind_if(&config.sql.postgres, "sql.postgres").await?;
+        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls, flight, postgres })
     }
 
     fn addresses(&self) -> std::io::Result<Addresses> {
-        let flight = self.flight.as_ref().map(TcpListener::local_addr).transpose()?;
-        Ok(Addresses { http: self.http.local_addr()?, mqtt: self.mqtt.local_addr()?, flight })
+        let of = |door: &Option<TcpListener>| door.as_ref().map(TcpListener::local_addr).transpose();
+        let (flight, postgres) = (of(&self.flight)?, of(&self.postgres)?);
+        Ok(Addresses { http: self.http.local_addr()?, mqtt: self.mqtt.local_addr()?, flight, postgres })
     }
 }
 
@@ -74,6 +72,15 @@ struct Addresses {
     http: SocketAddr,
     mqtt: SocketAddr,
     flight: Option<SocketAddr>,
+    postgres: Option<SocketAddr>,
+}
+
+/// Binds a door that has an address; the configuration has checked that it is one.
+async fn bind_if(address: &str, setting: &str) -> Result<Option<TcpListener>> {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => Ok(Some(bind(address, setting).await?)),
+        Err(_) => Ok(None),
+    }
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -148,6 +155,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     if let Some(listener) = sockets.flight {
         let (api, tls, stop) = (api.clone(), flight_tls(&config)?, running.stop("flight"));
         running.spawn("flight", async move { Ok(rollcall_api::flight::run(api, listener, tls, stop).await?) });
+    }
+    if let Some(listener) = sockets.postgres {
+        let (api, tls, stop) = (api.clone(), postgres_tls(&config)?, running.stop("postgres"));
+        running.spawn("postgres", async move { Ok(rollcall_api::pgwire::run(api, listener, tls, stop).await?) });
     }
     let routes = rollcall_api::router(api).merge(rollcall_ingest::http::router(gateway.clone()));
     let listeners = Listeners { tcp: Some(sockets.mqtt), tls: sockets.mqtt_tls };
@@ -343,14 +354,23 @@ async fn start_intake(
 /// The one line that programs wait for; people get the same in the log.
 /// Certificate and key of the Flight SQL door; without them it is on a loopback address.
 fn flight_tls(config: &Config) -> Result<Option<FlightTls>> {
+    Ok(door_tls(config)?.map(|(certificate, key)| FlightTls { certificate, key }))
+}
+
+/// The same for the door of the PostgreSQL protocol.
+fn postgres_tls(config: &Config) -> Result<Option<PostgresTls>> {
+    Ok(door_tls(config)?.map(|(certificate, key)| PostgresTls { certificate, key }))
+}
+
+fn door_tls(config: &Config) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     if config.tls.certificate.as_os_str().is_empty() {
         return Ok(None);
     }
     let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    Ok(Some(FlightTls { certificate: read(&config.tls.certificate)?, key: read(&config.tls.key)? }))
+    Ok(Some((read(&config.tls.certificate)?, read(&config.tls.key)?)))
 }
 
-fn say_ready(store: &Store, Addresses { http, mqtt, flight }: Addresses, private: bool) {
+fn say_ready(store: &Store, Addresses { http, mqtt, flight, postgres }: Addresses, private: bool) {
     let engine = match store.engine() {
         rollcall_store::Engine::Timescale { .. } => "timescale",
         rollcall_store::Engine::Plain => "plain",
@@ -358,7 +378,7 @@ fn say_ready(store: &Store, Addresses { http, mqtt, flight }: Addresses, private
     let database = if private { "private" } else { "named" };
     tracing::info!(%http, %mqtt, database, engine = %store.engine(), "ready");
     let line = serde_json::json!({"ready": true, "http": http.to_string(), "mqtt": mqtt.to_string(),
-        "flight": flight.map(|address| address.to_string()), "database": database,
+        "flight": flight.map(|address| address.to_string()), "postgres": postgres.map(|address| address.to_string()), "database": database,
         "engine": engine, "engine_version": store.engine().to_string()});
     println!("{line}");
 }
@@ -377,6 +397,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     running.end("live attendance").await;
     running.end("subscribers").await;
     running.end("flight").await;
+    running.end("postgres").await;
     running.end("http").await;
     if tokio::task::spawn_blocking(move || closing.close()).await.is_err() {
         tracing::error!("the log could not be closed in order");

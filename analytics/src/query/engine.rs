@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use datafusion::common::DataFusionError;
 use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::SessionContext;
 use parking_lot::{Mutex, RwLock};
 use rollcall_model::ids::AccountId;
 use tokio::runtime::Runtime;
@@ -15,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::caller::Caller;
 use super::cancel::Wanted;
 use super::error::QueryError;
-use super::job::{Description, Job, Shape};
+use super::job::{Description, Job, Question, Shape};
 use super::limits::{EngineConfig, Limits};
-use super::session::{self, Sources};
+use super::session::{self, Sources, Surroundings};
 use super::source::TableSource;
 use super::statement::{self, Accepted};
 use super::stream::{QueryStream, Running, WAITING_BATCHES_MAX};
@@ -130,17 +131,17 @@ impl QueryEngine {
     /// Plans the text for the caller and begins to run it. Returns when the plan is made; the rows come by the stream.
     /// Dropping the future or the stream cancels the query.
     pub async fn run(&self, caller: &Caller, sql: &str, limits: &Limits) -> Result<QueryStream, QueryError> {
-        self.run_with(caller, sql, &[], limits).await
+        self.ask(caller, &Question { sql, ..Question::default() }, limits).await
     }
 
-    /// The same for a text with parameters (`?` or `$1`) and their values.
-    pub async fn run_with(&self, caller: &Caller, sql: &str, values: &[ScalarValue], limits: &Limits) -> Result<QueryStream, QueryError> {
+    /// The same for a text with parameters and their values, or with surroundings.
+    pub async fn ask(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Result<QueryStream, QueryError> {
         let started = Instant::now();
-        let accepted = self.accept(caller, sql)?.bind(values)?;
+        let accepted = self.accept(caller, question.sql)?.bind(question.values)?;
         let turns = self.turns(caller.account).await?;
         let (rows, receiver) = mpsc::channel(WAITING_BATCHES_MAX);
         let (planned, planning) = oneshot::channel();
-        let job = self.job(caller, sql, limits);
+        let job = self.job(caller, question, limits);
         let wanted = job.wanted.clone();
         let task = self.runtime()?.spawn(job.run(accepted, planned, rows));
         let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
@@ -150,11 +151,11 @@ impl QueryEngine {
 
     /// Plans the text and runs nothing of it: what drivers ask before they bind values and read rows. What is refused only
     /// when it runs, such as rows about single students, is not refused here.
-    pub async fn describe(&self, caller: &Caller, sql: &str, limits: &Limits) -> Result<Description, QueryError> {
-        let accepted = self.accept(caller, sql)?;
+    pub async fn describe(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Result<Description, QueryError> {
+        let accepted = self.accept(caller, question.sql)?;
         let turns = self.turns(caller.account).await?;
         let (described, answer) = oneshot::channel();
-        let job = self.job(caller, sql, limits);
+        let job = self.job(caller, question, limits);
         let wanted = job.wanted.clone();
         let task = self.runtime()?.spawn(async move { drop(described.send(job.describe(accepted).await)) });
         let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
@@ -183,9 +184,25 @@ impl QueryEngine {
         self.inner.runtime.as_ref().ok_or(QueryError::Stopped)
     }
 
-    fn job(&self, caller: &Caller, sql: &str, limits: &Limits) -> Job {
-        let wanted = Wanted::until(Instant::now() + limits.time);
-        Job { inner: Arc::downgrade(&self.inner), caller: caller.clone(), sql: sql.to_owned(), limits: limits.clone(), wanted }
+    /// Surroundings for the questions of a caller: `add` puts schemas and functions beside tables that have the names and
+    /// columns of the caller's own, and no rows.
+    pub fn surroundings(
+        &self,
+        caller: &Caller,
+        add: impl FnOnce(&SessionContext) -> Result<(), DataFusionError>,
+    ) -> Result<Surroundings, QueryError> {
+        self.inner.surroundings(self.tables(caller), add).map_err(|error| QueryError::Failed(Arc::new(error)))
+    }
+
+    fn job(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Job {
+        Job {
+            inner: Arc::downgrade(&self.inner),
+            caller: caller.clone(),
+            sql: question.sql.to_owned(),
+            around: question.around.cloned(),
+            limits: limits.clone(),
+            wanted: Wanted::until(Instant::now() + limits.time),
+        }
     }
 
     async fn turns(&self, account: AccountId) -> Result<[Option<OwnedSemaphorePermit>; 2], QueryError> {

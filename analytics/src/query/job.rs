@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -17,10 +17,19 @@ use super::cancel::{self, Wanted};
 use super::engine::Inner;
 use super::error::{self, Bound, QueryError};
 use super::limits::Limits;
-use super::session::{Session, Sources};
+use super::session::{Session, Sources, Surroundings};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
 use super::{ids, privacy};
+
+/// A text with what belongs to it.
+#[derive(Clone, Copy, Default)]
+pub struct Question<'a> {
+    pub sql: &'a str,
+    /// Of its parameters (`?` or `$1`), in order.
+    pub values: &'a [ScalarValue],
+    pub around: Option<&'a Surroundings>,
+}
 
 /// What a text would give.
 #[derive(Clone, Debug)]
@@ -53,6 +62,7 @@ pub(super) struct Job {
     pub inner: Weak<Inner>,
     pub caller: Caller,
     pub sql: String,
+    pub around: Option<Surroundings>,
     pub limits: Limits,
     /// From the begin of planning.
     pub wanted: Wanted,
@@ -106,7 +116,7 @@ impl Job {
     }
 
     fn session(&self) -> Result<Session, QueryError> {
-        self.inner.upgrade().ok_or(QueryError::Stopped)?.session(&self.caller, &self.limits)
+        self.inner.upgrade().ok_or(QueryError::Stopped)?.session(&self.caller, &self.limits, self.around.as_ref())
     }
 
     fn fault(&self, error: &DataFusionError, session: &Session) -> QueryError {

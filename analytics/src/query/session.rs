@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
+};
 use datafusion::common::DataFusionError;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::caller::Caller;
 use super::engine::Inner;
@@ -25,6 +29,14 @@ const SCHEMA: &str = "public";
 /// Rows that an operator hands on at a time.
 const BATCH_ROWS: usize = 8_192;
 
+/// What a door adds to the tables because its clients' tools ask for it: functions, and schemas that say what there is. Made for
+/// one caller; it holds the names and columns of the caller's tables and no row of them.
+#[derive(Clone)]
+pub struct Surroundings {
+    state: SessionState,
+    schemas: Vec<(String, Arc<dyn SchemaProvider>)>,
+}
+
 pub(super) type Sources = BTreeMap<String, Arc<dyn TableSource>>;
 
 /// One query's own.
@@ -39,7 +51,7 @@ pub(super) struct Session {
 
 impl Inner {
     /// The state of one query: the caller's views and nothing else under names, memory and disk of its own.
-    pub(super) fn session(&self, caller: &Caller, limits: &Limits) -> Result<Session, QueryError> {
+    pub(super) fn session(&self, caller: &Caller, limits: &Limits, around: Option<&Surroundings>) -> Result<Session, QueryError> {
         let failed = |error: DataFusionError| QueryError::Failed(Arc::new(error));
         let sources: Sources = {
             let all = self.sources.read();
@@ -50,15 +62,41 @@ impl Inner {
         };
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(scope::Views::new(caller.clone(), sources.clone()))).map_err(failed)?;
+        for (name, schema) in around.into_iter().flat_map(|around| &around.schemas) {
+            catalog.register_schema(name, Arc::clone(schema)).map_err(failed)?;
+        }
+        let base = around.map_or(&self.base, |around| &around.state);
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let lacking = Arc::new(QueryWarnings::default());
-        let state = SessionStateBuilder::new_from_existing(self.base.clone())
-            .with_config(self.base.config().clone().with_extension(Arc::clone(&lacking)))
+        let state = SessionStateBuilder::new_from_existing(base.clone())
+            .with_config(base.config().clone().with_extension(Arc::clone(&lacking)))
             .with_catalog_list(Arc::new(catalogs))
             .with_runtime_env(self.runtime_env(limits).map_err(failed)?)
             .build();
         Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking })
+    }
+
+    /// Has `add` put its own into a context that knows `tables` by their columns.
+    pub(super) fn surroundings(
+        &self,
+        tables: Vec<(String, SchemaRef)>,
+        add: impl FnOnce(&SessionContext) -> Result<(), DataFusionError>,
+    ) -> Result<Surroundings, DataFusionError> {
+        let known = MemorySchemaProvider::new();
+        for (name, columns) in tables {
+            known.register_table(name, Arc::new(EmptyTable::new(columns)))?;
+        }
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        catalog.register_schema(SCHEMA, Arc::new(known))?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::clone(&catalog) as Arc<dyn CatalogProvider>);
+        let state = SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build();
+        let context = SessionContext::new_with_state(state);
+        add(&context)?;
+        let names = catalog.schema_names().into_iter().filter(|name| name != SCHEMA);
+        let schemas = names.filter_map(|name| Some((name.clone(), catalog.schema(&name)?))).collect();
+        Ok(Surroundings { state: context.state(), schemas })
     }
 
     fn runtime_env(&self, limits: &Limits) -> Result<Arc<RuntimeEnv>, DataFusionError> {

@@ -29,18 +29,20 @@ pub async fn begin(state: &ApiState, metadata: &MetadataMap, extensions: &Extens
     let (email, password) = basic(metadata).ok_or_else(|| Status::unauthenticated("user name and password are expected"))?;
     let address = extensions.get::<tonic::transport::server::TcpConnectInfo>().and_then(|peer| peer.remote_addr());
     let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer: SocketAddr| peer.ip());
-    let credentials = sign_in::check_password(state, &email, password, address).await.map_err(|error| status(&error))?;
+    open(state, "flight", &email, password, address).await.map_err(|error| status(&error))
+}
+
+/// Checks an account's password and begins a session for a driver, which comes in by `door`.
+pub async fn open(state: &ApiState, door: &'static str, email: &str, password: String, address: IpAddr) -> Result<String, ApiError> {
+    let credentials = sign_in::check_password(state, email, password, address).await?;
     let token = secret::generate(TOKEN_PREFIX);
     let now = state.clock.now();
     let expires = caller::session_end(&state.config, now, now);
-    let created = async {
-        let mut tenant = state.store.tenant_as(credentials.district, credentials.account).await?;
-        session::create(&mut tenant, credentials.district, &secret::hash(&token), credentials.account, SessionKind::Api, expires).await?;
-        let account = credentials.account.to_string();
-        audit::record(&mut tenant, credentials.district, "session.create", Some(&account), json!({"door": "flight"})).await?;
-        tenant.commit().await
-    };
-    created.await.map_err(|error| status(&ApiError::Store(error)))?;
+    let mut tenant = state.store.tenant_as(credentials.district, credentials.account).await?;
+    session::create(&mut tenant, credentials.district, &secret::hash(&token), credentials.account, SessionKind::Api, expires).await?;
+    let account = credentials.account.to_string();
+    audit::record(&mut tenant, credentials.district, "session.create", Some(&account), json!({"door": door})).await?;
+    tenant.commit().await?;
     Ok(token)
 }
 

@@ -8,7 +8,7 @@
 //!   parameters, one row of them. Updates, transactions and Substrait plans are refused, and the server's information says so.
 //! - A driver cancels a query by ending its stream of rows; a driver that goes away does so too.
 
-mod auth;
+pub(crate) mod auth;
 mod metadata;
 mod prepared;
 mod service;

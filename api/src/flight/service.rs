@@ -25,6 +25,7 @@ use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
+use rollcall_analytics::query::Question;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -68,7 +69,9 @@ impl Door {
     /// Runs a question and streams its rows as they come. A driver that goes away cancels it.
     async fn ask(&self, metadata: &MetadataMap, sql: &str, values: &[ScalarValue]) -> Result<Rows, Status> {
         let caller = self.caller(metadata).await?;
-        let answer = query::ask_with(&self.state, &caller, DOOR, sql, values).await.map_err(|error| auth::status(&error))?;
+        let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, around: None })
+            .await
+            .map_err(|error| auth::status(&error))?;
         let schema = answer.schema.clone();
         let rows = answer.map(|batch| batch.map_err(|error| FlightError::Tonic(Box::new(auth::status(&error.into())))));
         Ok(encoded(schema, rows))
@@ -79,7 +82,9 @@ impl Door {
     async fn refuse(&self, metadata: &MetadataMap, sql: &str) -> Status {
         let described = async {
             let caller = self.caller(metadata).await?;
-            query::describe(&self.state, &caller, DOOR, sql).await.map_err(|error| auth::status(&error))
+            query::describe(&self.state, &caller, DOOR, &Question { sql, ..Question::default() })
+                .await
+                .map_err(|error| auth::status(&error))
         };
         described.await.err().unwrap_or_else(|| Status::invalid_argument("this is a question: execute it as a query, not as an update"))
     }
@@ -139,7 +144,9 @@ impl FlightSqlService for Door {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let caller = self.caller(request.metadata()).await?;
-        let described = query::describe(&self.state, &caller, DOOR, &query.query).await.map_err(|error| auth::status(&error))?;
+        let described = query::describe(&self.state, &caller, DOOR, &Question { sql: &query.query, ..Question::default() })
+            .await
+            .map_err(|error| auth::status(&error))?;
         let handle = Statement::new(query.query).handle();
         let (dataset_schema, parameter_schema) = (as_message(&described.columns)?, as_message(&described.parameters)?);
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle, dataset_schema, parameter_schema })

@@ -3,6 +3,7 @@
 mod adbc;
 mod formats;
 mod live;
+mod postgres;
 mod refused;
 
 use anyhow::{Context, Result, ensure};

@@ -5,14 +5,14 @@ use datafusion::common::ScalarValue;
 use rollcall_store::account::Role;
 
 use super::world::{caller, engine, id};
-use crate::query::{Limits, Place, QueryError, RowKey};
+use crate::query::{Limits, Place, QueryError, Question, RowKey};
 
 fn text(text: &str) -> ScalarValue {
     ScalarValue::from(text)
 }
 
 async fn ask(role: Role, sql: &str, values: &[ScalarValue]) -> Result<String, QueryError> {
-    let batches = engine().run_with(&caller(role), sql, values, &Limits::default()).await?.collect().await?;
+    let batches = engine().ask(&caller(role), &Question { sql, values, around: None }, &Limits::default()).await?.collect().await?;
     let columns = batches.iter().flat_map(|batch| batch.columns().to_vec());
     let cells = columns.flat_map(|column| {
         (0..column.len()).map(move |row| arrow::util::display::array_value_to_string(&column, row).unwrap()).collect::<Vec<_>>()
@@ -71,7 +71,8 @@ async fn parameters_are_refused_where_they_are_wrong() {
 #[tokio::test]
 async fn a_description_has_columns_and_parameters_and_runs_nothing() {
     let engine = engine();
-    let describe = async |sql: &str| engine.describe(&caller(Role::Office), sql, &Limits::default()).await;
+    let describe =
+        async |sql: &str| engine.describe(&caller(Role::Office), &Question { sql, ..Question::default() }, &Limits::default()).await;
     let described = describe("select school, minutes / ? as share from events where word = ? and ? is null").await.unwrap();
     let types = |schema: &arrow::datatypes::Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
     assert_eq!(described.columns.field(0).name(), "school");
@@ -83,7 +84,8 @@ async fn a_description_has_columns_and_parameters_and_runs_nothing() {
     for wrong in ["select nothing from events", "delete from events", "select * from elsewhere"] {
         assert!(describe(wrong).await.is_err(), "{wrong}");
     }
-    assert!(matches!(engine.describe(&caller(Role::Guardian), "select 1", &Limits::default()).await, Err(QueryError::Forbidden)));
+    let one = Question { sql: "select 1", ..Question::default() };
+    assert!(matches!(engine.describe(&caller(Role::Guardian), &one, &Limits::default()).await, Err(QueryError::Forbidden)));
 }
 
 #[tokio::test]

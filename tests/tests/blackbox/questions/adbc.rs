@@ -20,9 +20,15 @@ pub struct Driver {
 impl Driver {
     /// `address` as a URI; `who` has "user" and "password" or "token", and maybe "certificate".
     pub fn start(address: &str, mut who: Value, steps: Value) -> Result<Self> {
+        who["steps"] = steps;
+        Self::run("ask.py", address, &who)
+    }
+
+    /// A script of the folder, with what it asks for on its standard input.
+    pub fn run(script: &str, address: &str, request: &Value) -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("adbc");
         let mut child = Command::new(folder.join(".venv/bin/python"))
-            .arg(folder.join("ask.py"))
+            .arg(folder.join(script))
             .arg(address)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -30,9 +36,13 @@ impl Driver {
             .context("the ADBC driver is not installed: cargo xtask setup")?;
         let mut told = child.stdin.take().context("no standard input")?;
         let said = BufReader::new(child.stdout.take().context("no standard output")?);
-        who["steps"] = steps;
-        writeln!(told, "{who}")?;
+        writeln!(told, "{request}")?;
         Ok(Self { child, said, told })
+    }
+
+    /// Lets the script go on.
+    pub fn tell(&mut self) -> Result<()> {
+        Ok(writeln!(self.told, "now")?)
     }
 
     pub fn next(&mut self) -> Result<Value> {
@@ -41,7 +51,7 @@ impl Driver {
         serde_json::from_str(&line).with_context(|| format!("the driver's script said {line:?}"))
     }
 
-    fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -158,7 +168,7 @@ async fn a_cancelled_query_and_one_whose_driver_is_gone_stop_working() -> Result
     let mut cancelled = Driver::start(&address, by_password(OFFICE), json!([{"cancel": BOMB}, {"query": QUESTION}]))?;
     ensure!(cancelled.next()? == json!({"running": true}), "it did not begin");
     asked.until_busy().await?;
-    writeln!(cancelled.told, "now")?;
+    cancelled.tell()?;
     says(&cancelled.next()?, "cancel")?;
     asked.until_idle().await?;
     let after = cancelled.next()?;

@@ -99,7 +99,7 @@ async fn bombs_end_at_their_limits_and_others_are_answered_meanwhile() -> Result
     let meanwhile = asked.analyst.post("/sql", &json!({"sql": "SELECT count(*) FROM schools"})).await?;
     ensure!(meanwhile["rows"].as_array().is_some_and(|rows| rows.len() == 1), "{meanwhile}");
     let board = asked.office.get("/session").await?;
-    ensure!(board["email"] == OFFICE, "{board}");
+    ensure!(board["account"]["email"] == OFFICE, "{board}");
     // In the worst case it waits for one step of each bomb.
     ensure!(began.elapsed() < Duration::from_secs(3), "others waited {:?}", began.elapsed());
     for bomb in bombs {

@@ -1,0 +1,317 @@
+//! One connection: who it is, and what it asks.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use axum::http::{HeaderMap, HeaderValue, header};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion_postgres::arrow_pg::datatypes::df::deserialize_parameters;
+use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
+use datafusion_postgres::pgwire::api::auth::{self as startup, DefaultServerParameterProvider, StartupHandler};
+use datafusion_postgres::pgwire::api::cancel::CancelHandler;
+use datafusion_postgres::pgwire::api::portal::{Format, Portal};
+use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
+use datafusion_postgres::pgwire::api::results::{FieldInfo, Response, Tag};
+use datafusion_postgres::pgwire::api::stmt::QueryParser;
+use datafusion_postgres::pgwire::api::store::PortalStore;
+use datafusion_postgres::pgwire::api::{
+    ClientInfo, ClientPortalStore, METADATA_USER, PgWireConnectionState, PgWireServerHandlers, PidSecretKeyGenerator,
+    RandomPidSecretKeyGenerator, Type,
+};
+use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
+use datafusion_postgres::pgwire::messages::startup::{Authentication, SecretKey};
+use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use futures_util::{Sink, SinkExt};
+use parking_lot::Mutex;
+use rollcall_analytics::query::{Description, Question, Surroundings};
+use tokio_util::sync::CancellationToken;
+
+use super::word::{self, Word};
+use super::{answer, catalog};
+use crate::caller::{self, Caller};
+use crate::flight::auth;
+use crate::problem::ApiError;
+use crate::query;
+use crate::state::ApiState;
+
+/// Named in the audit.
+const DOOR: &str = "postgres";
+
+/// The queries that run, by what a client presents to cancel one.
+#[derive(Default)]
+pub struct Running {
+    known: Mutex<HashMap<(i32, SecretKey), Arc<Mutex<CancellationToken>>>>,
+    keys: RandomPidSecretKeyGenerator,
+}
+
+pub struct Connection {
+    state: ApiState,
+    running: Arc<Running>,
+    has_tls: bool,
+    gone: CancellationToken,
+    /// Presented with every question, so that a disabled account or a changed role holds at once.
+    token: Mutex<Option<String>>,
+    key: Mutex<Option<(i32, SecretKey)>>,
+    /// Of the query that runs.
+    current: Arc<Mutex<CancellationToken>>,
+    /// The catalog, and the tables that it was made for. It is kept because clients remember its numbers.
+    around: Mutex<Option<(Vec<String>, Surroundings)>>,
+}
+
+/// A statement as it is kept between its parsing and its execution.
+#[derive(Clone)]
+pub enum Said {
+    Word(Word),
+    Question { sql: String, described: Description },
+}
+
+impl Connection {
+    pub fn new(state: ApiState, running: Arc<Running>, has_tls: bool, gone: CancellationToken) -> Self {
+        let current = Arc::new(Mutex::new(gone.child_token()));
+        Self { state, running, has_tls, gone, token: Mutex::default(), key: Mutex::default(), current, around: Mutex::default() }
+    }
+
+    async fn caller(&self) -> Result<Caller, ApiError> {
+        let token = self.token.lock().clone().ok_or(ApiError::Unauthenticated)?;
+        identify(&self.state, &token).await
+    }
+
+    /// The catalog for whoever asks, when the text asks for it.
+    fn around(&self, caller: &Caller, sql: &str) -> Result<Option<Surroundings>, ApiError> {
+        if !catalog::is_meant(sql) {
+            return Ok(None);
+        }
+        let asks = query::query_caller(&self.state, caller);
+        let names: Vec<String> = self.state.queries.tables(&asks).into_iter().map(|(name, _)| name).collect();
+        let mut kept = self.around.lock();
+        match &*kept {
+            Some((of, around)) if *of == names => Ok(Some(around.clone())),
+            _ => {
+                let around = self.state.queries.surroundings(&asks, catalog::add)?;
+                *kept = Some((names, around.clone()));
+                Ok(Some(around))
+            }
+        }
+    }
+
+    async fn ask(&self, sql: &str, values: &[ScalarValue], format: &Format) -> PgWireResult<Response> {
+        let asked = async {
+            let caller = self.caller().await?;
+            let around = self.around(&caller, sql)?;
+            let text = if around.is_some() { catalog::readable(sql) } else { sql.to_owned() };
+            query::ask_with(&self.state, &caller, DOOR, &Question { sql: &text, values, around: around.as_ref() }).await
+        };
+        let ended = self.gone.child_token();
+        *self.current.lock() = ended.clone();
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => Err(PgWireError::QueryCanceled),
+            asked = asked => answer::rows(asked.map_err(|error| answer::said(&error, sql))?, format, sql, ended.clone()),
+        }
+    }
+
+    async fn describe(&self, sql: &str) -> Result<Description, ApiError> {
+        let caller = self.caller().await?;
+        let around = self.around(&caller, sql)?;
+        let text = if around.is_some() { catalog::readable(sql) } else { sql.to_owned() };
+        query::describe(&self.state, &caller, DOOR, &Question { sql: &text, values: &[], around: around.as_ref() }).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.lock().take() {
+            self.running.known.lock().remove(&key);
+        }
+    }
+}
+
+async fn identify(state: &ApiState, token: &str) -> Result<Caller, ApiError> {
+    let mut headers = HeaderMap::new();
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ApiError::Unauthenticated)?;
+    headers.insert(header::AUTHORIZATION, bearer);
+    caller::identify(state, &headers).await
+}
+
+fn respond(word: Word) -> PgWireResult<Response> {
+    match word {
+        Word::Done(tag) => Ok(Response::Execution(Tag::new(tag))),
+        Word::Begin => Ok(Response::TransactionStart(Tag::new("BEGIN"))),
+        Word::End(tag) => Ok(Response::TransactionEnd(Tag::new(tag))),
+        Word::Show(name, value) => answer::text(&name, value),
+        Word::Refused(message) => Err(answer::refused(message)),
+    }
+}
+
+fn fatal(code: &str, message: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.to_owned())))
+}
+
+#[async_trait]
+impl StartupHandler for Connection {
+    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        match message {
+            PgWireFrontendMessage::Startup(ref said) => {
+                if self.has_tls && !client.is_secure() && !client.socket_addr().ip().is_loopback() {
+                    return Err(fatal("28000", "passwords come over TLS only: set sslmode=require"));
+                }
+                startup::protocol_negotiation(client, said).await?;
+                startup::save_startup_parameters_to_metadata(client, said);
+                client.set_state(PgWireConnectionState::AuthenticationInProgress);
+                client.send(PgWireBackendMessage::Authentication(Authentication::CleartextPassword)).await?;
+            }
+            PgWireFrontendMessage::PasswordMessageFamily(password) => {
+                let password = password.into_password()?.password;
+                let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
+                // An API token is a password too; whatever else is wrong with it is not told.
+                let token = match identify(&self.state, &password).await {
+                    Ok(_) => password,
+                    Err(_) => auth::open(&self.state, DOOR, &user, password, client.socket_addr().ip())
+                        .await
+                        .map_err(|error| fatal("28P01", &error.to_string()))?,
+                };
+                *self.token.lock() = Some(token);
+                let (pid, key) = self.running.keys.generate(client);
+                self.running.known.lock().insert((pid, key.clone()), self.current.clone());
+                *self.key.lock() = Some((pid, key.clone()));
+                client.set_pid_and_secret_key(pid, key);
+                let mut parameters = DefaultServerParameterProvider::default();
+                parameters.server_version = word::SERVER_VERSION.to_owned();
+                parameters.is_superuser = false;
+                parameters.default_transaction_read_only = true;
+                startup::finish_authentication(client, &parameters).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CancelHandler for Running {
+    async fn on_cancel_request(&self, request: CancelRequest) {
+        if let Some(current) = self.known.lock().get(&(request.pid, request.secret_key)) {
+            current.lock().cancel();
+        }
+    }
+}
+
+#[async_trait]
+impl SimpleQueryHandler for Connection {
+    async fn do_query<C>(&self, _: &mut C, text: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let mut responses = Vec::new();
+        for sql in word::split(text) {
+            responses.push(match word::of(&sql) {
+                Some(word) => respond(word)?,
+                None => self.ask(&sql, &[], &Format::UnifiedText).await?,
+            });
+        }
+        Ok(responses)
+    }
+}
+
+/// The connection as a parser, which the library takes apart from the handler.
+pub struct Parser(Arc<Connection>);
+
+#[async_trait]
+impl QueryParser for Parser {
+    type Statement = Said;
+
+    async fn parse_sql<C>(&self, _: &C, sql: &str, _: &[Option<Type>]) -> PgWireResult<Option<Said>>
+    where
+        C: ClientInfo + Unpin + Send + Sync,
+    {
+        if let Some(word) = word::of(sql) {
+            return Ok(Some(Said::Word(word)));
+        }
+        let described = self.0.describe(sql).await.map_err(|error| answer::said(&error, sql))?;
+        Ok(Some(Said::Question { sql: sql.to_owned(), described }))
+    }
+
+    fn get_parameter_types(&self, said: &Said) -> PgWireResult<Vec<Type>> {
+        match said {
+            Said::Word(_) => Ok(Vec::new()),
+            Said::Question { described, .. } => described.parameters.fields().iter().map(|field| into_pg_type(field.data_type())).collect(),
+        }
+    }
+
+    fn get_result_schema(&self, said: &Said, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
+        match said {
+            Said::Word(Word::Show(name, _)) => answer::columns(
+                &arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(name, DataType::Utf8, false)]),
+                format.unwrap_or(&Format::UnifiedText),
+            ),
+            Said::Word(_) => Ok(Vec::new()),
+            Said::Question { described, .. } => answer::columns(&described.columns, format.unwrap_or(&Format::UnifiedText)),
+        }
+    }
+}
+
+/// The connection as a handler of the extended protocol, which needs to hand itself out.
+pub struct Extended(Arc<Connection>);
+
+#[async_trait]
+impl ExtendedQueryHandler for Extended {
+    type Statement = Said;
+    type QueryParser = Parser;
+
+    fn query_parser(&self) -> Arc<Parser> {
+        Arc::new(Parser(self.0.clone()))
+    }
+
+    async fn do_query<C>(&self, _: &mut C, portal: &Portal<Said>, _: usize) -> PgWireResult<Response>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Said>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        match &portal.statement.statement {
+            Said::Word(word) => respond(word.clone()),
+            Said::Question { sql, described } => {
+                let types: Vec<Option<&DataType>> = described.parameters.fields().iter().map(|field| Some(field.data_type())).collect();
+                let values = match deserialize_parameters(portal, &types)? {
+                    ParamValues::List(values) => values.into_iter().map(|value| value.value).collect(),
+                    ParamValues::Map(_) => Vec::new(),
+                };
+                self.0.ask(sql, &values, &portal.result_column_format).await
+            }
+        }
+    }
+}
+
+/// The handlers of one connection.
+pub struct Handlers(pub Arc<Connection>);
+
+impl PgWireServerHandlers for Handlers {
+    fn simple_query_handler(&self) -> Arc<impl SimpleQueryHandler> {
+        self.0.clone()
+    }
+
+    fn extended_query_handler(&self) -> Arc<impl ExtendedQueryHandler> {
+        Arc::new(Extended(self.0.clone()))
+    }
+
+    fn startup_handler(&self) -> Arc<impl StartupHandler> {
+        self.0.clone()
+    }
+
+    fn cancel_handler(&self) -> Arc<impl CancelHandler> {
+        self.0.running.clone()
+    }
+}

@@ -1,0 +1,147 @@
+//! Statements that drivers send around their questions, which the door answers itself.
+
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+/// What a statement is to the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Answered with this tag; nothing happens.
+    Done(&'static str),
+    Begin,
+    /// `COMMIT` or `ROLLBACK`.
+    End(&'static str),
+    /// `SHOW` of a setting: its name and value.
+    Show(String, &'static str),
+    Refused(String),
+}
+
+/// Settings that drivers change for themselves. None of them has an effect here.
+const HARMLESS: [&str; 22] = [
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "names",
+    "row_security",
+    "search_path",
+    "session",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "synchronize_seqscans",
+    "time",
+    "timezone",
+    "transaction",
+];
+
+/// The version of PostgreSQL whose protocol and catalog tools may expect.
+pub const SERVER_VERSION: &str = "16.6";
+
+fn shown(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "server_version" => SERVER_VERSION,
+        "server_version_num" => "160006",
+        "server_encoding" | "client_encoding" => "UTF8",
+        "timezone" | "time zone" => "UTC",
+        "datestyle" => "ISO, MDY",
+        "intervalstyle" => "postgres",
+        "search_path" => "public",
+        "standard_conforming_strings" | "integer_datetimes" | "transaction_read_only" | "default_transaction_read_only" => "on",
+        "transaction_isolation" | "transaction isolation level" | "default_transaction_isolation" => "read committed",
+        "max_identifier_length" => "63",
+        "is_superuser" | "in_hot_standby" => "off",
+        "lc_collate" | "lc_ctype" => "C",
+        "bytea_output" => "hex",
+        "statement_timeout" | "lock_timeout" | "extra_float_digits" => "0",
+        _ => return None,
+    })
+}
+
+/// The statement as a word of the door; `None`: it is a question.
+pub fn of(sql: &str) -> Option<Word> {
+    let text = sql.trim().trim_end_matches(';').trim().to_ascii_lowercase();
+    let mut words = text.split(|at: char| at.is_whitespace() || at == '=').filter(|word| !word.is_empty());
+    Some(match words.next()? {
+        "begin" | "start" => Word::Begin,
+        "commit" | "end" => Word::End("COMMIT"),
+        "rollback" | "abort" => Word::End("ROLLBACK"),
+        "savepoint" | "release" => Word::Refused("there are no savepoints: nothing is written".to_owned()),
+        "discard" => Word::Done("DISCARD ALL"),
+        "deallocate" => Word::Done("DEALLOCATE"),
+        "close" => Word::Done("CLOSE CURSOR"),
+        "reset" => Word::Done("RESET"),
+        "unlisten" => Word::Done("UNLISTEN"),
+        "set" => {
+            let name = words.find(|word| !matches!(*word, "local" | "session")).or(text.contains("session").then_some("session"));
+            match name.map(|name| name.trim_matches('"')) {
+                Some(name) if HARMLESS.contains(&name) || name == "characteristics" => Word::Done("SET"),
+                Some(name) => Word::Refused(format!("the setting {name:?} cannot be changed")),
+                None => Word::Refused("settings cannot be changed".to_owned()),
+            }
+        }
+        "show" => {
+            let name = text.split_once(char::is_whitespace).map(|(_, name)| name.trim().to_owned()).unwrap_or_default();
+            match name.split_whitespace().next() {
+                Some("tables" | "columns") | None => return None,
+                _ => match shown(&name) {
+                    Some(value) => Word::Show(name, value),
+                    None => Word::Refused(format!("there is no setting {name:?} to show")),
+                },
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// The statements of a text. One that cannot be read stays whole: the engine says what is wrong with it, and where.
+pub fn split(sql: &str) -> Vec<String> {
+    let text = sql.trim().trim_end_matches(|end: char| end == ';' || end.is_whitespace());
+    if !text.contains(';') {
+        // Untouched, so that the place of an error is a place in what was sent.
+        return vec![sql.trim_end_matches(|end: char| end == ';' || end.is_whitespace()).to_owned()];
+    }
+    match Parser::parse_sql(&PostgreSqlDialect {}, text) {
+        Ok(statements) if statements.len() > 1 => statements.iter().map(ToString::to_string).collect(),
+        _ => vec![text.to_owned()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drivers_send_around_questions_is_known() {
+        let done = |sql: &str, tag| assert_eq!(of(sql), Some(Word::Done(tag)), "{sql}");
+        done("SET extra_float_digits = 3", "SET");
+        done("set application_name='x';", "SET");
+        done("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET");
+        done("SET TIME ZONE 'Europe/Berlin'", "SET");
+        done("DISCARD ALL", "DISCARD ALL");
+        assert_eq!(of("BEGIN READ ONLY"), Some(Word::Begin));
+        assert_eq!(of(" commit ; "), Some(Word::End("COMMIT")));
+        assert_eq!(of("SHOW transaction isolation level"), Some(Word::Show("transaction isolation level".to_owned(), "read committed")));
+        for question in ["SELECT 1", "show tables", "SHOW COLUMNS FROM scans", "with x as (select 1) select * from x", "table scans", ""] {
+            assert_eq!(of(question), None, "{question}");
+        }
+        for refused in ["SET datafusion.execution.batch_size = 1", "set role admin", "SHOW data_directory", "savepoint a"] {
+            assert!(matches!(of(refused), Some(Word::Refused(_))), "{refused}");
+        }
+    }
+
+    #[test]
+    fn statements_are_split_where_they_end() {
+        assert_eq!(split("SELECT 1"), ["SELECT 1"]);
+        assert_eq!(split("select  ';' ;"), ["select  ';'"]);
+        assert_eq!(split("BEGIN; select 'a;b'; COMMIT;").len(), 3);
+        assert_eq!(split("selct 1; selct 2"), ["selct 1; selct 2"]);
+    }
+}

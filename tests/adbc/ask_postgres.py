@@ -1,0 +1,60 @@
+"""Asks a running server through the PostgreSQL protocol with psycopg, and prints what came of each step as one line of JSON.
+
+Usage: ask_postgres.py "CONNECTION STRING", with a list of steps as the first line of standard input. A step is an object of one
+of the names in STEPS; its answer is {"ok": ...} or {"error": what the driver said}.
+"""
+
+import json
+import sys
+import threading
+
+import psycopg
+
+
+def query(connection, step):
+    with connection.cursor(binary=step.get("binary", False)) as cursor:
+        cursor.execute(step["query"], step.get("parameters"))
+        return {"columns": [column.name for column in cursor.description], "rows": [list(row) for row in cursor.fetchall()]}
+
+
+def transaction(connection, step):
+    with connection.transaction():
+        return query(connection, {"query": step["transaction"]})
+
+
+def cancel(connection, step):
+    """Says that the query runs, waits for a line, and cancels it from another thread."""
+
+    def when_told():
+        sys.stdin.readline()
+        connection.cancel()
+
+    waiting = threading.Thread(target=when_told)
+    waiting.start()
+    print(json.dumps({"running": True}), flush=True)
+    try:
+        return query(connection, {"query": step["cancel"]})
+    finally:
+        waiting.join()
+
+
+STEPS = {"query": query, "transaction": transaction, "cancel": cancel}
+
+
+def main() -> None:
+    steps = json.loads(sys.stdin.readline())
+    try:
+        with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+            for step in steps:
+                name = next(name for name in STEPS if name in step)
+                try:
+                    answer = {"ok": STEPS[name](connection, step)}
+                except psycopg.Error as error:
+                    answer = {"error": str(error), "code": error.sqlstate}
+                print(json.dumps(answer, default=str), flush=True)
+    except psycopg.Error as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

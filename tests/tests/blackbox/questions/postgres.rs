@@ -1,0 +1,128 @@
+//! Through the PostgreSQL protocol, with psql and with psycopg.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rollcall_tests::district::PASSWORD;
+use serde_json::{Value, json};
+
+use super::adbc::{Driver, certificate, says};
+use super::{ANALYST, Asked, BOMB, OFFICE, QUESTION, STUDENTS};
+
+const ENVIRONMENT: [(&str, &str); 1] = [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0")];
+
+/// How a client of libpq names the door.
+fn connection(asked: &Asked, user: &str, password: &str) -> Result<String> {
+    let address = asked.door("postgres")?;
+    let port = address.rsplit_once(':').context("no port")?.1;
+    Ok(format!("host=127.0.0.1 port={port} dbname=rollcall user='{user}' password='{password}'"))
+}
+
+/// psql of the machine's PostgreSQL.
+fn psql() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions.map(|entry| entry.path().join("bin/psql")).find(|path| path.is_file());
+    found.unwrap_or_else(|| PathBuf::from("psql"))
+}
+
+/// What psql prints for a command, on both outputs.
+fn through_psql(connection: &str, command: &str) -> Result<String> {
+    let output = Command::new(psql()).args(["--no-psqlrc", "--no-align", "--tuples-only", "--command", command, connection]).output();
+    let output = output.context("psql is not installed: cargo xtask setup")?;
+    Ok(String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?)
+}
+
+fn through_psycopg(connection: &str, steps: Value) -> Result<Driver> {
+    Driver::run("ask_postgres.py", connection, &steps)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_gets_the_same_numbers_the_tables_and_the_refusals() -> Result<()> {
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let expected = format!("in|{STUDENTS}\n");
+    let by_password = through_psql(&office, QUESTION)?;
+    ensure!(by_password == expected, "{by_password}");
+    let issued = asked.office.post("/tokens", &json!({"days": 1})).await?;
+    let token = issued["token"].as_str().context("no token")?;
+    let by_token = through_psql(&connection(&asked, OFFICE, token)?, QUESTION)?;
+    ensure!(by_token == expected, "{by_token}");
+    let wrong = through_psql(&connection(&asked, OFFICE, "not the password")?, QUESTION)?;
+    ensure!(wrong.contains("FATAL"), "{wrong}");
+
+    let tables = through_psql(&office, "\\dt")?;
+    ensure!(tables.contains("public|scans|table"), "{tables}");
+    let columns = through_psql(&office, "\\d scans")?;
+    ensure!(columns.contains("dir|text") || columns.contains("dir|character varying"), "{columns}");
+    ensure!(through_psql(&office, "BEGIN; SELECT 1; COMMIT")?.contains('1'), "statements together");
+
+    let place = through_psql(&office, "SELECT\n  dri FROM scans")?;
+    ensure!(place.contains("no column \"dri\"") && place.contains("LINE 2:   dri FROM scans\n          ^"), "{place}");
+    for (sql, words) in [
+        ("DELETE FROM scans", "DELETE is refused"),
+        ("COPY (SELECT 1) TO '/tmp/x'", "refused"),
+        ("COPY scans FROM '/etc/passwd'", ""),
+        ("CREATE TABLE x AS SELECT 1", "refused"),
+        ("SET datafusion.execution.batch_size = 1", "cannot be changed"),
+        ("SELECT pg_read_file('/etc/passwd')", "pg_read_file"),
+        ("SELECT * FROM pg_catalog.pg_class, other.public.scans", "no table"),
+    ] {
+        let refused = through_psql(&office, sql)?;
+        ensure!(refused.contains("ERROR") && refused.contains(words), "{sql}: {refused}");
+    }
+    let single = through_psql(&connection(&asked, ANALYST, PASSWORD)?, "SELECT * FROM scans")?;
+    ensure!(single.contains("figures about groups"), "{single}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_binds_and_goes_away() -> Result<()> {
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let student = &asked.district.students[0].id;
+    let steps = json!([
+        {"query": QUESTION},
+        {"query": QUESTION, "binary": true},
+        {"query": "SELECT count(*) FROM scans WHERE seq <= %s AND dir = %s", "parameters": [5, "in"]},
+        {"query": "SELECT count(*) FROM scans WHERE person = %s", "parameters": [student]},
+        {"transaction": QUESTION},
+        {"query": "DELETE FROM scans WHERE seq = %s", "parameters": [1]},
+        {"query": "SELECT dri FROM scans"},
+    ]);
+    let mut driver = through_psycopg(&office, steps)?;
+    let expected = json!({"ok": {"columns": ["dir", "scans"], "rows": [["in", STUDENTS]]}});
+    ensure!(driver.next()? == expected, "as text");
+    ensure!(driver.next()? == expected, "as bytes");
+    for number in [5, 1] {
+        let bound = driver.next()?;
+        ensure!(bound["ok"]["rows"] == json!([[number]]), "{bound}");
+    }
+    ensure!(driver.next()? == expected, "in a transaction");
+    says(&driver.next()?, "DELETE is refused")?;
+    let wrong = driver.next()?;
+    ensure!(wrong["code"] == "42601", "{wrong}");
+
+    let mut killed = through_psycopg(&office, json!([{"cancel": BOMB}]))?;
+    ensure!(killed.next()? == json!({"running": true}), "it did not begin");
+    asked.until_busy().await?;
+    killed.kill()?;
+    asked.until_idle().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_psql_checks_the_certificate() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (certificate, key) = certificate(dir.path())?;
+    let environment = [ENVIRONMENT[0], ("ROLLCALL_TLS_CERTIFICATE", certificate.as_str()), ("ROLLCALL_TLS_KEY", key.as_str())];
+    let asked = Asked::launch(&environment).await?;
+    let plain = connection(&asked, OFFICE, PASSWORD)?;
+    let checked = |root: &Path| format!("{plain} sslmode=verify-full sslrootcert={}", root.display());
+    let trusted = through_psql(&checked(Path::new(&certificate)), QUESTION)?;
+    ensure!(trusted == format!("in|{STUDENTS}\n"), "{trusted}");
+    let other = tempfile::tempdir()?;
+    let (foreign, _) = super::adbc::certificate(other.path())?;
+    let refused = through_psql(&checked(Path::new(&foreign)), QUESTION)?;
+    ensure!(refused.contains("certificate verify failed"), "{refused}");
+    Ok(())
+}
