@@ -62,6 +62,8 @@ id!(/** A registered gate, room scanner, tablet, wearable or gateway. */ DeviceI
 id!(/** The record of a badge; never the badge's secret token. */ BadgeId);
 id!(/** A sign-in. */ AccountId);
 id!(/** One human statement about one student. */ MarkId);
+id!(/** A saved question of the analyst's desk. */ SavedQueryId);
+id!(/** A schedule by which a saved question is exported. */ ExportId);
 
 /// Position of one row in the log: counts rows of all kinds from 0, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //!
 //! Every function takes the connection of a [`crate::Tenant`]; without one it sees no rows.
 
+pub mod arrivals;
 pub mod badges;
 pub mod dead_letters;
 pub mod devices;

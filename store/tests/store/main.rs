@@ -4,6 +4,7 @@ mod database;
 mod directory;
 mod housekeeping;
 mod references;
+mod saved_queries;
 mod sink;
 mod tenancy;
 mod unstorable;
