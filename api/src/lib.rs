@@ -11,6 +11,7 @@
 mod caller;
 mod dashboard;
 mod envelope;
+mod exporting;
 mod extract;
 pub mod flight;
 mod health;
@@ -34,6 +35,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tower_http::compression::CompressionLayer;
 
+pub use exporting::Exporter;
 pub use openapi::openapi_json;
 pub use problem::{ApiError, FieldError, Problem};
 pub use state::{ApiConfig, ApiParts, ApiState, Check, ReadyChecks};

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, districts, engagement, marks, people, reports, schools, sections, session, sql,
+    accounts, audit, badges, dead_letters, devices, districts, engagement, exports, marks, overview, people, reports, saved_queries, schools, sections, session, sql,
     students, tokens,
 };
 use crate::state::ApiState;
@@ -61,6 +61,12 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(reports::explain::explain))
         .routes(routes!(sql::run))
         .routes(routes!(sql::catalog))
+        .routes(routes!(saved_queries::list, saved_queries::create))
+        .routes(routes!(saved_queries::get, saved_queries::change, saved_queries::delete))
+        .routes(routes!(exports::list, exports::create))
+        .routes(routes!(exports::change, exports::delete))
+        .routes(routes!(exports::run))
+        .routes(routes!(overview::arrivals))
 }
 
 /// The route that serves the document.

@@ -165,6 +165,16 @@ pub fn may_manage_badges(who: &Who, directory: &DistrictDirectory, person: Perso
             .is_some_and(|entry| who.school.is_none() || entry.memberships.iter().any(|membership| who.is_office_of(membership.school)))
 }
 
+/// Questions in SQL, and saving them. What a question may read is decided by the engine.
+pub fn may_query(who: &Who) -> bool {
+    who.role != Role::Guardian
+}
+
+/// Having saved questions written to the operator's object storage.
+pub fn may_export(who: &Who) -> bool {
+    may_watch_district(who)
+}
+
 /// The audit: IT staff, and an office of the whole district.
 pub fn may_read_audit(who: &Who) -> bool {
     who.role == Role::It || (who.role == Role::Office && who.school.is_none())

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::live::{LiveSlots, watch_pressure};
 use crate::marking::RecentMarks;
 use crate::metrics::Metrics;
+use crate::routes::overview::HeldArrivals;
 use crate::throttle::SignInThrottle;
 
 /// Ended sessions that a live connection may be behind; one that is further behind asks the database.
@@ -58,6 +59,8 @@ pub struct ApiConfig {
     pub sql_limits: Limits,
     /// Bounds of the live queries.
     pub live_sql: LiveConfig,
+    /// The operator has named a place for exports of saved questions.
+    pub exports_available: bool,
 }
 
 impl Default for ApiConfig {
@@ -74,6 +77,7 @@ impl Default for ApiConfig {
             live_write_timeout: Duration::from_secs(10),
             sql_limits: Limits::default(),
             live_sql: LiveConfig::default(),
+            exports_available: false,
         }
     }
 }
@@ -123,6 +127,7 @@ pub struct Shared {
     pub(crate) live_sql: LiveQueries,
     pub(crate) session_looks: Semaphore,
     pub(crate) reports: Semaphore,
+    pub(crate) arrivals: HeldArrivals,
     ended: broadcast::Sender<SecretHash>,
 }
 
@@ -142,6 +147,7 @@ impl ApiState {
             live_sql,
             session_looks: Semaphore::new(SESSION_LOOKS_MAX),
             reports: Semaphore::new(REPORTS_MAX),
+            arrivals: HeldArrivals::default(),
             ended: broadcast::Sender::new(ENDED_SESSIONS_KEPT),
         }));
         tokio::spawn(watch_pressure(state.clone(), pressed));

@@ -50,6 +50,7 @@ pub struct Config {
     pub history: History,
     pub hot: Hot,
     pub sql: Sql,
+    pub exports: Exports,
     pub trace: Trace,
 }
 
@@ -127,6 +128,13 @@ pub struct Sql {
     pub live_interval_ms: u64,
     pub live_queries: usize,
     pub live_queries_per_account: usize,
+}
+
+/// The URL may name a user, so it is never printed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exports {
+    pub url: Secret,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -23,7 +23,7 @@ pub async fn start(running: &mut Subsystems, config: &Config, log: &Arc<Embedded
         true => Place::folder(&config.data_dir.join("history")),
         false => Place::url(url, std::env::vars()),
     };
-    let place = place.context("cannot open the place of history")?;
+    let place = place.context("history.url names no place of history")?;
     let history = History::new(place, log.clone(), Clock::System, settings(config), registry)?;
     match tokio::time::timeout(OPEN_TIMEOUT, history.open()).await {
         Ok(Err(error)) if error.is_final() => return Err(error.into()),

@@ -7,6 +7,7 @@ mod database;
 mod demo;
 mod devices;
 mod doctor;
+mod exports;
 mod folder_lock;
 mod history;
 mod import;

@@ -132,11 +132,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     }
     live.wait_ready().await;
     let addresses = sockets.addresses()?;
+    let exports = crate::exports::place(&config)?;
     let api = ApiState::new(ApiParts {
         config: ApiConfig {
             cookie_secure: config.secure_cookies == SecureCookies::Always,
             sql_limits: sql_limits(&config),
             live_sql: live_sql(&config),
+            exports_available: exports.is_some(),
             ..ApiConfig::default()
         },
         clock: Clock::System,
@@ -152,6 +154,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         ready: readiness.checks(),
         shutdown: running.stop("subscribers"),
     })?;
+    crate::exports::start(&mut running, &api, exports)?;
     if let Some(listener) = sockets.flight {
         let (api, tls, stop) = (api.clone(), flight_tls(&config)?, running.stop("flight"));
         running.spawn("flight", async move { Ok(rollcall_api::flight::run(api, listener, tls, stop).await?) });
@@ -396,6 +399,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     running.end("hot tables").await;
     running.end("live attendance").await;
     running.end("subscribers").await;
+    running.end("exports").await;
     running.end("flight").await;
     running.end("postgres").await;
     running.end("http").await;

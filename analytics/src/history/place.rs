@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use futures_util::TryStreamExt;
+use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
@@ -58,16 +59,16 @@ impl Place {
     /// `s3://bucket/folder`, `gs://bucket/folder`, `az://container/folder` or `file:///folder`. Credentials and addresses come
     /// from the variables of the environment that the stores' own tools read (`AWS_ACCESS_KEY_ID` and so on).
     pub fn url(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, HistoryError> {
-        let url = Url::parse(text).map_err(|error| HistoryError::Configuration(format!("history.url is not a URL: {error}")))?;
+        let url = Url::parse(text).map_err(|error| HistoryError::Configuration(format!("it is not a URL: {error}")))?;
         if url.scheme() == "file" {
-            let folder = url.to_file_path().map_err(|()| HistoryError::Configuration("history.url names no folder".into()))?;
+            let folder = url.to_file_path().map_err(|()| HistoryError::Configuration("it names no folder".into()))?;
             return Self::folder(&folder);
         }
         let options = environment
             .filter(|(name, _)| CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
             .map(|(name, value)| (name.to_ascii_lowercase(), value));
         let (store, prefix) = object_store::parse_url_opts(&url, options)
-            .map_err(|error| HistoryError::Configuration(format!("history.url cannot be opened: {error}")))?;
+            .map_err(|error| HistoryError::Configuration(format!("it cannot be opened: {error}")))?;
         let authority = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         Self::on(Arc::from(store), &authority, prefix)
     }
@@ -128,6 +129,12 @@ impl Place {
         }
         self.settle(vec![path.to_owned()]).await?;
         Ok(true)
+    }
+
+    /// Writes an object piece by piece: it is there when `shutdown` has returned, and not at all after `abort`. Durable after
+    /// [`Place::settle`].
+    pub fn writer(&self, path: &str) -> Result<BufWriter, HistoryError> {
+        Ok(BufWriter::new(Arc::clone(&self.store), self.location(path)?))
     }
 
     /// Makes written objects survive a loss of power: fsync of each file and of all folders up to the place. An object

@@ -19,7 +19,7 @@ use crate::problem::{ApiError, Problem};
 use crate::query::{self, Answer};
 use crate::state::ApiState;
 
-mod encode;
+pub(crate) mod encode;
 
 use encode::{Encoder, Format};
 
@@ -119,6 +119,8 @@ fn chunks(encoder: Encoder, answer: Answer) -> impl futures_util::Stream<Item = 
         let goes_on = goes_on && chunk.is_ok();
         Some((chunk, goes_on.then_some((encoder, answer))))
     })
+    // Compression asks once more after the end.
+    .fuse()
 }
 
 /// JSON in ASCII, for a header.

@@ -38,7 +38,7 @@ use tower::ServiceExt;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub const PASSWORD: &str = "correct horse battery";
-const ZONE: chrono_tz::Tz = chrono_tz::America::Chicago;
+pub const ZONE: chrono_tz::Tz = chrono_tz::America::Chicago;
 
 /// Who asks, in the order of the columns of the matrix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -82,6 +82,7 @@ pub struct Answer {
 
 pub struct Town {
     pub router: Router,
+    pub state: ApiState,
     pub cache: Arc<DirectoryCache>,
     pub hub: Hub,
     pub engine: EngineHandle,
@@ -104,7 +105,8 @@ pub struct Town {
 
 impl Town {
     pub async fn start() -> Self {
-        Self::with(ApiConfig { session_idle: Duration::from_secs(48 * 3600), ..ApiConfig::default() }).await
+        let session_idle = Duration::from_secs(200 * 3600);
+        Self::with(ApiConfig { session_idle, exports_available: true, ..ApiConfig::default() }).await
     }
 
     pub async fn with(config: ApiConfig) -> Self {
@@ -172,7 +174,8 @@ impl Town {
         let (other_section, _) = section_at(&directory, other_school, clock.now(), date);
         let other_student = directory.students_of(other_section, date).next().unwrap();
         let mut town = Self {
-            router: rollcall_api::router(state),
+            router: rollcall_api::router(state.clone()),
+            state,
             cache,
             hub,
             engine: handle,
@@ -289,6 +292,24 @@ impl Town {
         use sqlx::{Connection, Executor};
         let mut owner = sqlx::PgConnection::connect(&self.config.url).await.unwrap();
         owner.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    /// Waits until as many students have a conclusion about today that says when they arrived.
+    pub async fn until_concluded(&self, arrived: i64) {
+        let mut owner = <sqlx::PgConnection as sqlx::Connection>::connect(&self.config.url).await.unwrap();
+        let count = "select count(distinct student) from rollcall.attendance_status
+                     where district = $1 and date = $2 and period is null and detail->>'arrival' is not null";
+        let found = async {
+            loop {
+                let found: i64 =
+                    sqlx::query_scalar(count).bind(self.own.district.0).bind(self.date).fetch_one(&mut owner).await.unwrap();
+                if found >= arrived {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the conclusions are written");
     }
 
     pub fn students(&self) -> Vec<PersonId> {

@@ -34,7 +34,7 @@ export interface MarkRequest {
 
 type Method = 'GET' | 'POST' | 'DELETE' | 'PATCH';
 
-async function ask<Answer>(method: Method, path: string, body?: unknown, key?: string): Promise<Answer> {
+export async function ask<Answer>(method: Method, path: string, body?: unknown, key?: string): Promise<Answer> {
   const headers: Record<string, string> = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (key !== undefined) headers['idempotency-key'] = key;
@@ -55,7 +55,7 @@ async function ask<Answer>(method: Method, path: string, body?: unknown, key?: s
   throw new Problem(answer.status, problem.code ?? 'error', problem.detail ?? problem.title ?? answer.statusText);
 }
 
-async function list<Item>(path: string): Promise<Item[]> {
+export async function list<Item>(path: string): Promise<Item[]> {
   const items: Item[] = [];
   let cursor: string | null | undefined;
   for (let page = 0; page < PAGES_MAX; page += 1) {

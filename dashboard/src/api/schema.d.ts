@@ -159,6 +159,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The caller's exports, by title of their question. */
+        get: operations["list_exports"];
+        put?: never;
+        /** Export a saved question by a rhythm. It runs with the owner's rights at that time. */
+        post: operations["create_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/exports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete an export. Its files stay. */
+        delete: operations["delete_export"];
+        options?: never;
+        head?: never;
+        /** Change, pause or resume an export. */
+        patch: operations["change_export"];
+        trace?: never;
+    };
+    "/api/v1/exports/{id}/run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Run an export within seconds, and then by its rhythm. */
+        post: operations["run_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/marks": {
         parameters: {
             query?: never;
@@ -215,6 +268,23 @@ export interface paths {
         };
         /** A guardian's own children. */
         get: operations["list_own_students"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/overview/arrivals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Today's arrivals, the usual ones, and the days that these rest on. */
+        get: operations["get_arrivals"];
         put?: never;
         post?: never;
         delete?: never;
@@ -340,6 +410,43 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saved-queries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The own questions and those shared in the district, by title. */
+        get: operations["list_saved_queries"];
+        put?: never;
+        /** Save a question. */
+        post: operations["create_saved_query"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/saved-queries/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One question. */
+        get: operations["get_saved_query"];
+        put?: never;
+        post?: never;
+        /** Delete a question of one's own with its exports. Files that were exported stay. */
+        delete: operations["delete_saved_query"];
+        options?: never;
+        head?: never;
+        /** Change a question of one's own: title, text, view, or whether it is shared. What is not given stays. */
+        patch: operations["change_saved_query"];
         trace?: never;
     };
     "/api/v1/schools": {
@@ -676,6 +783,53 @@ export interface components {
             role: components["schemas"]["RoleName"];
             /** Format: uuid */
             school?: string | null;
+        };
+        /** @description The share of the students who had arrived by a minute. */
+        ArrivalPoint: {
+            /**
+             * Format: int32
+             * @description Minutes after local midnight.
+             */
+            minute: number;
+            /**
+             * Format: double
+             * @description 0 to 1.
+             */
+            share: number;
+        };
+        /** @description Today's arrivals against the usual ones. Curves are steps: a share holds until the next point. */
+        ArrivalsToday: {
+            /** Format: date */
+            date: string;
+            /** @description Whether any of the schools is in session today. */
+            in_session: boolean;
+            /**
+             * Format: int32
+             * @description Minutes after midnight in that zone now.
+             */
+            minute: number;
+            /**
+             * Format: int64
+             * @description Students of the schools that are in session.
+             */
+            students?: number | null;
+            /** @description Fewer than 10 students, or withheld to protect such a group: there is no curve. */
+            suppressed: boolean;
+            /** @description From scans; nobody is in it whom no scanner has seen. */
+            today: components["schemas"]["ArrivalPoint"][];
+            /** @description Null: too few days with evidence. */
+            usual?: components["schemas"]["ArrivalPoint"][] | null;
+            /** @description The days that the usual curve rests on, or would. */
+            usual_days: string[];
+            /** @description On how many days a usual curve must rest. */
+            usual_days_min: number;
+            /**
+             * Format: date
+             * @description First day of this school year: the first day in session after the last break of four weeks.
+             */
+            year_from?: string | null;
+            /** @description IANA zone in which most schools are. */
+            zone: string;
         };
         /**
          * @description The figures of one group. All of them are null when the group is too small to be shown to the caller. Half-days are
@@ -1331,6 +1485,75 @@ export interface components {
             /** Format: int32 */
             unknown_half_days: number;
         };
+        ExportChange: {
+            /** @description False pauses it. What a paused export would have done is not made up for. */
+            enabled?: boolean | null;
+            format?: components["schemas"]["ExportFormat"] | null;
+            rhythm?: components["schemas"]["ExportRhythm"] | null;
+            /**
+             * Format: int64
+             * @description The version that the change was made of; 409 `changed_meanwhile` when there is a newer one.
+             */
+            version: number;
+        };
+        /** @enum {string} */
+        ExportEvery: "hourly" | "daily" | "weekly";
+        /** @enum {string} */
+        ExportFormat: "csv" | "parquet";
+        ExportInfo: {
+            enabled: boolean;
+            format: components["schemas"]["ExportFormat"];
+            /** Format: uuid */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When the last run ended.
+             */
+            last_at?: string | null;
+            /** Format: int64 */
+            last_bytes?: number | null;
+            /** @description Why it failed or was skipped. */
+            last_error?: string | null;
+            /** @description The newest file, below the place that the operator has named. */
+            last_file?: string | null;
+            last_outcome?: components["schemas"]["ExportOutcome"] | null;
+            /** Format: int64 */
+            last_rows?: number | null;
+            /**
+             * Format: date-time
+             * @description When it runs next, or should have begun when that has passed; null while it is paused.
+             */
+            next?: string | null;
+            /** Format: uuid */
+            query: string;
+            rhythm: components["schemas"]["ExportRhythm"];
+            /** @description Of the question. */
+            title: string;
+            /** Format: int64 */
+            version: number;
+            /** @description IANA zone of `rhythm.at`. */
+            zone: string;
+        };
+        ExportList: {
+            /** @description Whether the operator has named a place for exports; without one none runs. */
+            available: boolean;
+            items: components["schemas"]["ExportInfo"][];
+            /** @description IANA zone of the district, in which new rhythms are: that of most of its schools. */
+            zone: string;
+        };
+        /** @enum {string} */
+        ExportOutcome: "done" | "failed" | "skipped";
+        /** @description When an export runs. */
+        ExportRhythm: {
+            /** @description Local time, `HH:MM`; of hourly only the minute counts. */
+            at: string;
+            every: components["schemas"]["ExportEvery"];
+            /**
+             * Format: int32
+             * @description Of weekly: 1 Monday to 7 Sunday.
+             */
+            weekday?: number | null;
+        };
         /** @description One field that was refused. */
         FieldError: {
             /** @description Stable: programs decide by it. */
@@ -1482,6 +1705,15 @@ export interface components {
          * @enum {string}
          */
         MarkStatusName: "present" | "tardy" | "absent_unexcused" | "absent_excused" | "early_departure" | "cleared";
+        NewExport: {
+            format: components["schemas"]["ExportFormat"];
+            /**
+             * Format: uuid
+             * @description A saved question of one's own.
+             */
+            query: string;
+            rhythm: components["schemas"]["ExportRhythm"];
+        };
         NewMark: {
             /**
              * Format: date-time
@@ -1499,6 +1731,15 @@ export interface components {
          * @enum {string}
          */
         NewMarkStatus: "present" | "tardy" | "absent_unexcused" | "absent_excused" | "early_departure";
+        NewSavedQuery: {
+            shared?: boolean;
+            /** @description At most 65,536 bytes. It need not run yet. */
+            sql: string;
+            /** @description 1 to 120 characters. */
+            title: string;
+            /** @description An object of the page's own, at most 4,096 bytes; empty unless given. */
+            view?: Record<string, never>;
+        };
         NewToken: {
             /**
              * Format: int32
@@ -1692,6 +1933,29 @@ export interface components {
             next?: string | null;
         };
         /** @description One page of a list. */
+        Page_SavedQueryLine: {
+            items: {
+                /** Format: uuid */
+                id: string;
+                /** @description The caller saved it and alone may change it. */
+                own: boolean;
+                /** @description E-mail address of who saved it. */
+                owner: string;
+                /** @description Everybody of the district who may query sees it. */
+                shared: boolean;
+                title: string;
+                /** Format: date-time */
+                updated: string;
+                /**
+                 * Format: int64
+                 * @description Grows by one with every change.
+                 */
+                version: number;
+            }[];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
         Page_SchoolInfo: {
             items: {
                 /**
@@ -1811,6 +2075,42 @@ export interface components {
          * @enum {string}
          */
         RoleName: "teacher" | "office" | "analyst" | "guardian" | "it";
+        SavedQueryChange: {
+            shared?: boolean | null;
+            sql?: string | null;
+            title?: string | null;
+            /**
+             * Format: int64
+             * @description The version that the change was made of; 409 `changed_meanwhile` when there is a newer one.
+             */
+            version: number;
+            view?: Record<string, never> | null;
+        };
+        /** @description A saved question. */
+        SavedQueryInfo: components["schemas"]["SavedQueryLine"] & {
+            sql: string;
+            /** @description How the page shows the answer. */
+            view: Record<string, never>;
+        };
+        /** @description A saved question in a list. */
+        SavedQueryLine: {
+            /** Format: uuid */
+            id: string;
+            /** @description The caller saved it and alone may change it. */
+            own: boolean;
+            /** @description E-mail address of who saved it. */
+            owner: string;
+            /** @description Everybody of the district who may query sees it. */
+            shared: boolean;
+            title: string;
+            /** Format: date-time */
+            updated: string;
+            /**
+             * Format: int64
+             * @description Grows by one with every change.
+             */
+            version: number;
+        };
         /** @description One school today. */
         SchoolCounts: {
             /** @description Students by the status of their day. */
@@ -2486,6 +2786,238 @@ export interface operations {
             };
         };
     };
+    list_exports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportList"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewExport"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `exports_off`, `too_many_exports` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `export_running` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `changed_meanwhile`, `export_running` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `exports_off`, `export_running` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_marks: {
         parameters: {
             query?: {
@@ -2661,6 +3193,44 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_arrivals: {
+        parameters: {
+            query?: {
+                /** @description Only this school. */
+                school?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ArrivalsToday"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3039,6 +3609,226 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_saved_queries: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description Most items of the page, 1 to 1000; 200 unless given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SavedQueryLine"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_saved_query: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSavedQuery"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedQueryInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_saved_queries` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_saved_query: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedQueryInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_saved_query: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `export_running` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_saved_query: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SavedQueryChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedQueryInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `changed_meanwhile` */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -6,7 +6,7 @@
 pub mod attendance;
 pub mod chronic;
 pub mod explain;
-mod withheld;
+pub(super) mod withheld;
 
 use std::collections::HashSet;
 use std::sync::Arc;

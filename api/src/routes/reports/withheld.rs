@@ -75,7 +75,7 @@ pub(super) fn of(store: &Store, scope: &Scope, by: By, report: &Report) -> Withh
 }
 
 /// Students of the whole district by school and grade.
-pub(super) struct Table {
+pub(in crate::routes) struct Table {
     cells: suppress::Withheld<SchoolId, Option<Arc<str>>>,
     schools: BTreeSet<SchoolId>,
 }
