@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { axes, type Colours, option, SERIES_MAX } from './chart.ts';
 import type { Kind, Result } from './sql.ts';
 
-const COLOURS: Colours = { font: '', ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
+const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
 
 function result(columns: [string, Kind, unknown[]][]): Result {
   return {

@@ -10,8 +10,6 @@ export const POINTS_MAX = 20_000;
 /** More lines cannot be told apart. */
 export const SERIES_MAX = 12;
 
-const FONT_PX = 14;
-
 export interface Axes {
   readonly x: ResultColumn;
   readonly y: ResultColumn;
@@ -21,6 +19,8 @@ export interface Axes {
 export interface Colours {
   /** A family that the browser can measure text in. */
   readonly font: string;
+  /** Size of text in pixels: larger on a projector. */
+  readonly fontPx: number;
   readonly ink: string;
   readonly soft: string;
   readonly line: string;
@@ -56,10 +56,10 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     points.push({ x: place, series: line, y: numeric(y.at(row)) });
   }
   const isCut = rows < result.rows || (kind !== 'heat' && across.names.length > SERIES_MAX);
-  const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: FONT_PX, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
+  const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
   const base = {
     animation: false,
-    textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: FONT_PX },
+    textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
     grid: { left: 12, right: 18, top: 44, bottom: kind === 'heat' ? 64 : 12, containLabel: true },
     tooltip: { trigger: kind === 'heat' ? 'item' : 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
     xAxis: { type: 'category', data: along.names, ...axis },
@@ -85,7 +85,7 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     for (const point of points) if (point.series === line) data[point.x] = point.y;
     return { name, type: kind, data, connectNulls: false, showSymbol: along.names.length < 60, symbolSize: 6 };
   });
-  return { isCut, option: { ...base, color: [...colours.marks], legend: { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: FONT_PX } }, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn } };
+  return { isCut, option: { ...base, color: [...colours.marks], legend: { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } }, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn } };
 }
 
 /** Names in the order in which they came, each once. */

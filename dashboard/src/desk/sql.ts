@@ -82,8 +82,17 @@ export async function ask(sql: string, signal: AbortSignal): Promise<Result> {
     body: JSON.stringify({ sql }),
     signal,
   });
-  const bytes = new Uint8Array(await answer.arrayBuffer());
-  return { ...columnsOf(tableFromIPC(bytes)), warnings: warningsOf(answer.headers), tookMs: performance.now() - started };
+  return { ...(await whole(answer, signal)), warnings: warningsOf(answer.headers), tookMs: performance.now() - started };
+}
+
+/** The rows, if all of them came: an answer that ends early at a limit or a fault breaks off. */
+async function whole(answer: Response, signal: AbortSignal): Promise<Pick<Result, 'columns' | 'rows'>> {
+  try {
+    return columnsOf(tableFromIPC(new Uint8Array(await answer.arrayBuffer())));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new Problem(answer.status, 'incomplete', error instanceof Error ? error.message : String(error));
+  }
 }
 
 function warningsOf(headers: Headers): string[] {

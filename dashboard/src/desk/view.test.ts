@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cell, numeric } from './cell.ts';
-import { EMPTY, fromSearch, toSearch } from './view.ts';
+import { isChanged, kept, type Saved, viewOf } from './saved.ts';
+import { EMPTY, fromSearch, savedIn, toSearch } from './view.ts';
 
 test('a view comes back from its link as it was', () => {
   const view = { sql: "SELECT *\nFROM scans -- a & b = 'ü'", chart: 'heat', x: 'week', y: 'rate', series: 'school name' } as const;
@@ -24,4 +25,15 @@ test('values read as what they are, and no value is never a number', () => {
   assert.equal(cell(false, 'truth'), 'false');
   assert.equal(numeric('12'), null);
   assert.equal(numeric(12n), 12);
+});
+
+test('a saved question opens as it was, whatever another version wrote into it', () => {
+  const view = { sql: 'SELECT 1', chart: 'bar', x: 'a', y: 'b', series: '' } as const;
+  const saved = { sql: view.sql, view: kept(view) } as unknown as Saved;
+  assert.deepEqual(viewOf(saved), view);
+  assert.equal(isChanged(saved, view), false);
+  assert.equal(isChanged(saved, { ...view, chart: 'line' }), true);
+  assert.deepEqual(viewOf({ sql: 's', view: { chart: 'pie', x: 7, zoom: 2 } }), { ...EMPTY, sql: 's' });
+  assert.deepEqual(viewOf({ sql: 's', view: null }), { ...EMPTY, sql: 's' });
+  assert.deepEqual([savedIn(toSearch(view, 'id')), fromSearch(toSearch(view, 'id')), savedIn(toSearch(view))], ['id', view, null]);
 });

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rollcall_tests::Instance;
 use rollcall_tests::district::{self, District, PASSWORD};
+use rollcall_tests::{Instance, Launch};
 use serde_json::{Value, json};
 
 /// Fixture file of the journeys; its shape is documented in tests/browser/fixture.ts or .js.
@@ -65,7 +65,8 @@ async fn journeys_in_a_browser() -> Result<()> {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
-    let instance = Instance::start(dir.path())?;
+    let exports = format!("file://{}", dir.path().join("exports").display());
+    let instance = Instance::launch(dir.path(), Launch::default().set("ROLLCALL_EXPORTS_URL", exports))?;
     let path = dir.path().join("fixture.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&fixture(&instance, dir.path()).await?)?)?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");

@@ -1,0 +1,94 @@
+// The analyst's desk in a real Chromium: the district live, down to a section, and questions saved, shared and exported.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { launch, open, signIn, SIZES, stayed } from './browser.js';
+import { fixture } from './fixture.js';
+import { scanned } from './gate.js';
+
+const { url, school, section, students, analyst } = fixture;
+const SQL = 'SELECT name, zone FROM schools';
+
+let browser;
+let page;
+
+before(async () => {
+  browser = await launch();
+  const context = await browser.newContext({ viewport: SIZES.tablet });
+  // Queries run at a lower priority than everything else: on a busy machine their answers take their time.
+  context.setDefaultTimeout(45_000);
+  page = await context.newPage();
+  await signIn(page, url, analyst);
+});
+after(() => browser?.close());
+
+async function typed(sql) {
+  await page.getByRole('textbox', { name: 'Question in SQL' }).click();
+  await page.keyboard.press('Control+a');
+  await page.keyboard.insertText(sql);
+}
+
+describe('the desk', { concurrency: 1 }, () => {
+  test('the district follows the gates without a reload', async () => {
+    await open(page, `${url}/district`);
+    await page.locator('[data-came]').waitFor();
+    await page.getByRole('heading', { name: 'Arrivals today' }).waitFor();
+    await page.getByText(/No usual curve yet: it needs 3 \w+days with evidence/).waitFor();
+    const inside = page.locator(`[data-school="${school.id}"] td`).nth(1);
+    const same = await stayed(page);
+    await scanned([students[0]], { dir: 'in', ts: Date.now() - 2_000 });
+    const before = Number(await inside.innerText());
+    await scanned([students[0]], { dir: 'out', ts: Date.now() });
+    await inside.getByText(new RegExp(`^${before - 1}$`)).waitFor();
+    await same();
+  });
+
+  test('from the district to a school and a section, by keyboard, without a name', async () => {
+    await page.locator(`[data-school="${school.id}"] a`).focus();
+    await page.keyboard.press('Enter');
+    await page.waitForURL(`**/district/school/${school.id}`);
+    await page.getByRole('heading', { name: 'By grade' }).waitFor();
+    await open(page, `${url}/district/section/${section.id}`);
+    await page.getByRole('button', { name: 'Last 30 days' }).waitFor();
+    const shown = await page.locator('body').innerText();
+    assert.ok(students.every(({ family }) => !shown.includes(family)));
+    await page.getByRole('link', { name: 'District', exact: true }).click();
+    await page.locator('[data-came]').waitFor();
+  });
+
+  test('a question is saved, opened from its link, changed, shared and deleted', async () => {
+    await page.getByRole('link', { name: 'Questions' }).click();
+    await typed(SQL);
+    await page.getByRole('button', { name: /^Run/ }).click();
+    await page.getByText(/^1 row in/).waitFor();
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await page.getByLabel('Title').fill('Schools & zones');
+    await page.keyboard.press('Enter');
+    await page.getByText('Saved: Schools & zones').waitFor();
+    await open(page, page.url());
+    await page.locator('[data-saved][aria-current=true]').waitFor();
+    await page.getByText(/^1 row in/).waitFor();
+
+    await typed(`${SQL} ORDER BY name`);
+    await page.getByText('changed, not saved').waitFor();
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await page.getByText('changed, not saved').waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Share with the district' }).click();
+    await page.getByRole('button', { name: 'Stop sharing' }).waitFor();
+    const listed = await (await page.request.get(`${url}/api/v1/saved-queries`)).json();
+    assert.deepEqual(listed.items.map(({ title, shared, version }) => [title, shared, version]), [['Schools & zones', true, 3]]);
+  });
+
+  test('an export runs, says what it wrote, and goes with its question', async () => {
+    await page.getByRole('button', { name: 'Export', exact: true }).click();
+    const item = page.locator('[data-export]');
+    await item.getByText('has not run yet').waitFor();
+    await item.getByRole('button', { name: 'Run now' }).click();
+    await page.locator('[data-outcome=done]').waitFor();
+    assert.match(await item.innerText(), /Done .*1 row\s+\S+\/schools-zones-\d{8}T\d{6}Z\.csv/s);
+    await page.getByRole('button', { name: 'Delete', exact: true }).first().click();
+    await page.getByRole('button', { name: 'Delete for good' }).click();
+    await item.waitFor({ state: 'detached' });
+    await page.locator('[data-saved]').waitFor({ state: 'detached' });
+  });
+});
