@@ -18,6 +18,8 @@ use rollcall_analytics::hot::{HotConfig, HotTables};
 use rollcall_analytics::hub::Hub;
 use rollcall_analytics::query::live::LiveConfig;
 use rollcall_analytics::query::{EngineConfig, Limits, QueryEngine, tables};
+use rollcall_api::flight::FlightTls;
+use rollcall_api::pgwire::Tls as PostgresTls;
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listeners, TlsConfig};
 use rollcall_model::time::Clock;
@@ -27,9 +29,7 @@ use rollcall_store::sink::Sink;
 use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
 use rollcall_stream::embedded::{EmbeddedLog, LogConfig};
-use rollcall_api::flight::FlightTls;
-use rollcall_api::pgwire::Tls as PostgresTls;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, SecureCookies};
@@ -43,6 +43,10 @@ use crate::supervise::{self, Subsystems};
 /// How long the sink may take at the end to write what is durable; what it does not reach it writes after the next start.
 const SINK_DRAIN: Duration = Duration::from_secs(5);
 
+/// Connections that may wait to be accepted, where the system permits as many. A school's devices come back at once after an outage,
+/// and one that finds the queue full tries again only after a second.
+const LISTEN_BACKLOG: u32 = 16_384;
+
 /// Sockets bound before anything else starts, so that a port in use costs no time and changes nothing.
 struct Sockets {
     http: TcpListener,
@@ -53,11 +57,11 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> Result<Self> {
-        let mqtt_tls = bind_if(&config.tls.mqtt, "tls.mqtt").await?;
-        let flight = bind_if(&config.sql.flight, "sql.flight").await?;
-        let postgres = bind_if(&config.sql.postgres, "sql.postgres").await?;
-        Ok(Self { http: bind(config.http, "http").await?, mqtt: bind(config.mqtt, "mqtt").await?, mqtt_tls, flight, postgres })
+    fn bind(config: &Config) -> Result<Self> {
+        let mqtt_tls = bind_if(&config.tls.mqtt, "tls.mqtt")?;
+        let flight = bind_if(&config.sql.flight, "sql.flight")?;
+        let postgres = bind_if(&config.sql.postgres, "sql.postgres")?;
+        Ok(Self { http: bind(config.http, "http")?, mqtt: bind(config.mqtt, "mqtt")?, mqtt_tls, flight, postgres })
     }
 
     fn addresses(&self) -> std::io::Result<Addresses> {
@@ -75,18 +79,24 @@ struct Addresses {
     postgres: Option<SocketAddr>,
 }
 
-/// Binds a door that has an address; the configuration has checked that it is one.
-async fn bind_if(address: &str, setting: &str) -> Result<Option<TcpListener>> {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => Ok(Some(bind(address, setting).await?)),
-        Err(_) => Ok(None),
+/// A door that is off when its address is empty.
+fn bind_if(address: &str, setting: &str) -> Result<Option<TcpListener>> {
+    if address.is_empty() {
+        return Ok(None);
     }
+    let address = address.parse().with_context(|| format!("{setting}: {address:?} is no address, such as 127.0.0.1:8883"))?;
+    bind(address, setting).map(Some)
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; choose another address with --{setting}, or port 0 for a free one"))
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As the library does by itself: a restart need not wait for the last connections of the one before to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(LISTEN_BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}; choose another address with --{setting}, or port 0 for a free one"))
 }
 
 /// Runs until the token is cancelled or a subsystem fails, which is then the error.
@@ -94,7 +104,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
     let _lock = FolderLock::take(&config.data_dir)?;
     crate::limits::raise_descriptors();
-    let sockets = Sockets::bind(&config).await?;
+    let sockets = Sockets::bind(&config)?;
     let registry = prometheus::Registry::new();
     let Database { store, vault, embedded } = Database::open(&config, Use::Serve).await?;
     let log = open_log(&config, &registry).await?;
@@ -354,7 +364,6 @@ async fn start_intake(
     Ok(tokio::task::spawn_blocking(move || Gateway::open(settings, devices, admission, metrics, &folder)).await??)
 }
 
-/// The one line that programs wait for; people get the same in the log.
 /// Certificate and key of the Flight SQL door; without them it is on a loopback address.
 fn flight_tls(config: &Config) -> Result<Option<FlightTls>> {
     Ok(door_tls(config)?.map(|(certificate, key)| FlightTls { certificate, key }))
@@ -373,6 +382,7 @@ fn door_tls(config: &Config) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     Ok(Some((read(&config.tls.certificate)?, read(&config.tls.key)?)))
 }
 
+/// The one line that programs wait for; people get the same in the log.
 fn say_ready(store: &Store, Addresses { http, mqtt, flight, postgres }: Addresses, private: bool) {
     let engine = match store.engine() {
         rollcall_store::Engine::Timescale { .. } => "timescale",
