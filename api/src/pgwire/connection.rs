@@ -23,7 +23,7 @@ use datafusion_postgres::pgwire::api::{
 };
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
-use datafusion_postgres::pgwire::messages::startup::{Authentication, SecretKey};
+use datafusion_postgres::pgwire::messages::startup::Authentication;
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use futures_util::{Sink, SinkExt};
 use parking_lot::Mutex;
@@ -41,10 +41,14 @@ use crate::state::ApiState;
 /// Named in the audit.
 const DOOR: &str = "postgres";
 
+/// What a client presents to cancel a query: number and secret of the connection. The secret as bytes, because the library reads one of
+/// four bytes as a number on one connection and as bytes on another.
+type Key = (i32, Vec<u8>);
+
 /// The queries that run, by what a client presents to cancel one.
 #[derive(Default)]
 pub struct Running {
-    known: Mutex<HashMap<(i32, SecretKey), Arc<Mutex<CancellationToken>>>>,
+    known: Mutex<HashMap<Key, Arc<Mutex<CancellationToken>>>>,
     keys: RandomPidSecretKeyGenerator,
 }
 
@@ -55,7 +59,7 @@ pub struct Connection {
     gone: CancellationToken,
     /// Presented with every question, so that a disabled account or a changed role holds at once.
     token: Mutex<Option<String>>,
-    key: Mutex<Option<(i32, SecretKey)>>,
+    key: Mutex<Option<Key>>,
     /// Of the query that runs.
     current: Arc<Mutex<CancellationToken>>,
     /// The catalog, and the tables that it was made for. It is kept because clients remember its numbers.
@@ -181,8 +185,9 @@ impl StartupHandler for Connection {
                 };
                 *self.token.lock() = Some(token);
                 let (pid, key) = self.running.keys.generate(client);
-                self.running.known.lock().insert((pid, key.clone()), self.current.clone());
-                *self.key.lock() = Some((pid, key.clone()));
+                let presented = (pid, key.to_bytes().to_vec());
+                self.running.known.lock().insert(presented.clone(), self.current.clone());
+                *self.key.lock() = Some(presented);
                 client.set_pid_and_secret_key(pid, key);
                 let mut parameters = DefaultServerParameterProvider::default();
                 parameters.server_version = word::SERVER_VERSION.to_owned();
@@ -199,7 +204,7 @@ impl StartupHandler for Connection {
 #[async_trait]
 impl CancelHandler for Running {
     async fn on_cancel_request(&self, request: CancelRequest) {
-        if let Some(current) = self.known.lock().get(&(request.pid, request.secret_key)) {
+        if let Some(current) = self.known.lock().get(&(request.pid, request.secret_key.to_bytes().to_vec())) {
             current.lock().cancel();
         }
     }

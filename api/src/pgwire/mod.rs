@@ -6,8 +6,7 @@
 //!   door asks for TLS unless the peer is on this machine. Argon2id does not go together with SCRAM.
 //! - Nothing is written. `BEGIN`, `COMMIT` and the harmless settings that drivers send are answered and change nothing: every
 //!   question sees the tables as they are at its own begin.
-//! - A query ends when its client is gone. A cancel request, as of psql's Ctrl-C, does not reach it yet: it then ends at its
-//!   time limit, or with the connection.
+//! - A query ends when its client cancels it (psql's Ctrl-C) or is gone.
 
 mod answer;
 mod catalog;

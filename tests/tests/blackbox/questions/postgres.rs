@@ -77,7 +77,7 @@ async fn psql_gets_the_same_numbers_the_tables_and_the_refusals() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_driver_binds_and_goes_away() -> Result<()> {
+async fn a_driver_binds_cancels_and_goes_away() -> Result<()> {
     let asked = Asked::launch(&ENVIRONMENT).await?;
     let office = connection(&asked, OFFICE, PASSWORD)?;
     let student = &asked.district.students[0].id;
@@ -102,6 +102,15 @@ async fn a_driver_binds_and_goes_away() -> Result<()> {
     says(&driver.next()?, "DELETE is refused")?;
     let wrong = driver.next()?;
     ensure!(wrong["code"] == "42601", "{wrong}");
+
+    let mut cancelled = through_psycopg(&office, json!([{"cancel": BOMB}, {"query": QUESTION}]))?;
+    ensure!(cancelled.next()? == json!({"running": true}), "it did not begin");
+    asked.until_busy().await?;
+    cancelled.tell()?;
+    let ended = cancelled.next()?;
+    ensure!(ended["code"] == "57014", "{ended}");
+    ensure!(cancelled.next()? == expected, "the connection goes on");
+    asked.until_idle().await?;
 
     let mut killed = through_psycopg(&office, json!([{"cancel": BOMB}]))?;
     ensure!(killed.next()? == json!({"running": true}), "it did not begin");
