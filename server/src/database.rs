@@ -63,7 +63,7 @@ impl Database {
 
     /// Ends the private server in order, if this command started it.
     pub async fn close(self) {
-        drop(self.store);
+        self.store.close().await;
         if let Some(private) = self.embedded {
             private.stop().await;
         }
