@@ -2,13 +2,15 @@
 //!
 //! A task is cancelled, and its time limit is seen, where it waits. A join of large inputs may compare pairs for minutes
 //! without giving a row and so without waiting. Its condition, which it evaluates for some thousand pairs at a time, here
-//! looks whether anybody still wants the result; and each join waits now and then for what it does give.
+//! looks whether anybody still wants the result; and each join waits now and then for what it does give. So that it does not keep
+//! other queries waiting meanwhile, it gives the turn of its thread away when it has had it for [`TURN_MAX`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
@@ -20,6 +22,26 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// How long a join may compare pairs before other queries get a thread.
+const TURN_MAX: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// When a join last gave this thread's turn away.
+    static GIVEN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs a step of a join. When it is time, what else waits for this thread is taken over by another one first.
+fn in_turn<T>(step: impl FnOnce() -> T) -> T {
+    let now = Instant::now();
+    if GIVEN.get().is_some_and(|given| now - given < TURN_MAX) {
+        return step();
+    }
+    GIVEN.set(Some(now));
+    let has_others = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if has_others { tokio::task::block_in_place(step) } else { step() }
+}
 
 /// Whether a query is still wanted.
 #[derive(Clone, Debug)]
@@ -114,7 +136,7 @@ impl PhysicalExpr for Condition {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         self.wanted.check()?;
-        self.inner.evaluate(batch)
+        in_turn(|| self.inner.evaluate(batch))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

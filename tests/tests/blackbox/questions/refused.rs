@@ -87,7 +87,7 @@ async fn another_district_is_not_there_whatever_is_written() -> Result<()> {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_end_at_their_limits_and_others_are_answered_meanwhile() -> Result<()> {
-    let asked = Asked::launch(&[("ROLLCALL_SQL_FLIGHT", "127.0.0.1:0"), ("ROLLCALL_SQL_TIME_S", "8")]).await?;
+    let asked = Asked::launch(&[("ROLLCALL_SQL_FLIGHT", "127.0.0.1:0"), ("ROLLCALL_SQL_TIME_S", "4")]).await?;
     let address = format!("grpc://{}", asked.door("flight")?);
     let bombs = (0..2).map(|_| {
         let office = asked.office.clone();
@@ -100,16 +100,16 @@ async fn bombs_end_at_their_limits_and_others_are_answered_meanwhile() -> Result
     ensure!(meanwhile["rows"].as_array().is_some_and(|rows| rows.len() == 1), "{meanwhile}");
     let board = asked.office.get("/session").await?;
     ensure!(board["account"]["email"] == OFFICE, "{board}");
-    // In the worst case it waits for one step of each bomb, which an unoptimised server on a busy machine takes two seconds for.
-    ensure!(began.elapsed() < Duration::from_secs(6), "others waited {:?}", began.elapsed());
+    println!("others waited {:?}", began.elapsed());
+    ensure!(began.elapsed() < Duration::from_secs(3), "others waited {:?}", began.elapsed());
     for bomb in bombs {
         let ended = bomb.await??;
         let error = ended["error"].as_str().unwrap_or_default();
-        ensure!(error.contains("did not end within 8 seconds"), "{ended}");
+        ensure!(error.contains("did not end within 4 seconds"), "{ended}");
     }
     asked.until_idle().await?;
     let through_driver = ask(&address, by_password(OFFICE), json!({"query": BOMB}))?;
-    super::adbc::says(&through_driver, "did not end within 8 seconds")?;
+    super::adbc::says(&through_driver, "did not end within 4 seconds")?;
     let after = ask(&address, json!({"user": ANALYST, "password": PASSWORD}), json!({"query": "SELECT 1"}))?;
     ensure!(after["ok"]["rows"] == json!([[1]]), "{after}");
     let rows = asked.office.post("/sql", &json!({"sql": QUESTION})).await?;
