@@ -17,7 +17,7 @@ const PAGES = [
   ['family', 'guardian', '/family', '[data-arrival]'],
   ['district', 'analyst', '/district', '[data-school]'],
   ['school of the district', 'analyst', `/district/school/${school.id}`, '#grades'],
-  ['section of the district', 'analyst', `/district/section/${section.id}`, '.range'],
+  ['section of the district', 'analyst', `/district/section/${section.id}`, '.range button:nth-child(2):enabled'],
   ['questions', 'analyst', '/district/questions', '#exports'],
   ['devices', 'it', '/devices', '[data-device]'],
 ];

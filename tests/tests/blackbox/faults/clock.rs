@@ -2,20 +2,26 @@
 //! time of day and leaves timers alone, as a step of the system's clock does. Both daylight-saving days, and any steps at
 //! all, are tried with the real engine in `analytics`, whose clock is injected.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use rollcall_store::embedded::EmbeddedPostgres;
-use rollcall_tests::district::{self, District};
+use rollcall_tests::district::{self, Device, District};
+use rollcall_tests::ledger::Ledger;
 use rollcall_tests::torture::Torture;
 use rollcall_tests::traffic::{Sending, Source};
 use rollcall_tests::{Instance, Launch};
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep};
 
-use super::{DRAIN, check_database, check_log, readiness, until_ready};
+use super::{CATCH_UP, DRAIN, LOOK, check_database, check_log, readiness, rows_in_database, until_ready};
 
 const MINUTE_S: i64 = 60;
+/// More than this is no slip of the library that sets the clock.
+const REFUSED_MAX: usize = 3;
 
 /// The library as Debian and Homebrew install it.
 fn library() -> Option<PathBuf> {
@@ -41,6 +47,37 @@ impl ServerClock {
             .set("FAKETIME_NO_CACHE", 1)
             .set("FAKETIME_DONT_FAKE_MONOTONIC", 1)
     }
+}
+
+/// Takes out of the books what was refused as being from the future. The library reads its file anew for each call, with nothing that
+/// keeps its threads apart, so that one of them may be told the real time for an instant; a device that is a day ahead is then refused
+/// rightly. A PUBACK of MQTT 3.1.1 cannot say so, a dead letter does. What is in neither place stays in the books and is missed.
+async fn leave_out_refused(url: &str, books: &mut [(Device, Ledger)]) -> Result<()> {
+    let end = Instant::now() + CATCH_UP;
+    for (device, ledger) in books {
+        let letters = loop {
+            let mut connection = PgConnection::connect(url).await?;
+            let letters: Vec<i64> =
+                sqlx::query_scalar("select seq from rollcall.dead_letter where device = $1::uuid and code = 'time_in_future'")
+                    .bind(&device.id)
+                    .fetch_all(&mut connection)
+                    .await?;
+            connection.close().await?;
+            let letters: Vec<u64> = letters.into_iter().map(i64::cast_unsigned).collect();
+            let rows = rows_in_database(url, &device.id).await?;
+            let held: BTreeSet<u64> = rows.iter().map(|row| row.0).chain(letters.iter().copied()).collect();
+            if ledger.acknowledged.is_subset(&held) || Instant::now() > end {
+                break letters;
+            }
+            sleep(LOOK).await;
+        };
+        println!("{}: {} refused as being from the future", device.id, letters.len());
+        ensure!(letters.len() <= REFUSED_MAX, "{} events of {} were refused", letters.len(), device.id);
+        for seq in letters {
+            ledger.acknowledged.remove(&seq);
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +117,7 @@ async fn a_clock_that_is_set_loses_and_doubles_nothing() -> Result<()> {
         // Back by more than a day, while nothing is on its way.
         clock.set(0)?;
     }
+    leave_out_refused(&database.url(), &mut books).await?;
     check_database(&database.url(), &books).await?;
     let (ready, body) = readiness(&instance).await?;
     ensure!(ready && !instance.has_ended()?, "not ready after the clock was set: {body}");
