@@ -5,6 +5,7 @@ Prints one line of JSON: for each query the times of its rounds in milliseconds 
 """
 
 import json
+import math
 import sys
 import time
 
@@ -36,6 +37,9 @@ def main(queries_path, rounds, paths):
 
 
 def text(value):
+    if isinstance(value, float) and math.isnan(value):
+        # JSON has no such number; the server's answer says null.
+        return None
     return value.hex() if isinstance(value, bytes) else value if isinstance(value, (int, float, type(None))) else str(value)
 
 
