@@ -10,16 +10,12 @@ use std::sync::Arc;
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use async_trait::async_trait;
 use chrono::NaiveDate;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::TableType;
+use datafusion::catalog::TableProvider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures_util::stream;
 use rollcall_model::ids::{DistrictId, SchoolId};
 use rollcall_model::schedule::local_date;
@@ -31,7 +27,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::facts::columns::{self, Column};
-use crate::facts::narrow::Narrow;
+use crate::facts::narrow::{Narrow, OnDemand, OnDemandTable};
 
 /// Dates of one school that are read at a time: some ten thousand windows of a large one.
 const DATES_PER_CHUNK: usize = 4;
@@ -161,6 +157,11 @@ impl EngagementTable {
         self.grain
     }
 
+    /// As a query engine takes it.
+    pub fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::new(OnDemandTable(self.clone()))
+    }
+
     /// What is read one after the other: dates in session until today of the schools that the filters leave.
     fn chunks(&self, narrow: &Narrow) -> VecDeque<Chunk> {
         let mut chunks = Vec::new();
@@ -286,29 +287,13 @@ fn of_students(schema: &SchemaRef, district: DistrictId, windows: &[EngagementWi
     Ok(RecordBatch::try_new(Arc::clone(schema), all)?)
 }
 
-#[async_trait]
-impl TableProvider for EngagementTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl OnDemand for EngagementTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        _session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = Rows { table: self.clone(), narrow: Narrow::of(filters) };
-        Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&self.schema), vec![Arc::new(rows)], projection, None, false, limit)?))
+    fn rows(&self, narrow: Narrow) -> Arc<dyn PartitionStream> {
+        Arc::new(Rows { table: self.clone(), narrow })
     }
 }
 

@@ -1,11 +1,58 @@
-//! What the filters of a query leave to be read, for tables whose rows are made when a query asks.
+//! Tables whose rows are made when a query asks, and what its filters leave to be made.
 
 use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use chrono::{Days, NaiveDate};
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use datafusion::datasource::TableType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use rollcall_model::time::UtcMillis;
+
+/// Rows that are made when a query asks.
+pub(crate) trait OnDemand: Debug + Send + Sync + 'static {
+    fn schema(&self) -> &SchemaRef;
+
+    /// At least the rows that the filters leave, in the schema; nothing is read before the stream is.
+    fn rows(&self, narrow: Narrow) -> Arc<dyn PartitionStream>;
+}
+
+/// They as a table. Filters narrow what is made; whoever plans keeps them for the rows.
+#[derive(Debug)]
+pub(crate) struct OnDemandTable<T>(pub T);
+
+#[async_trait]
+impl<T: OnDemand> TableProvider for OnDemandTable<T> {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.0.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = self.0.rows(Narrow::of(filters));
+        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![rows], projection, None, false, limit)?))
+    }
+}
 
 /// What the filters of a query leave to be read. A filter that is not understood narrows nothing.
 #[derive(Clone, Default, Debug)]

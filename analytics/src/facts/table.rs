@@ -9,16 +9,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
 use chrono::NaiveDate;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::TableType;
+use datafusion::catalog::TableProvider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures_util::stream;
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
 use rollcall_model::time::{Clock, UtcMillis};
@@ -26,7 +22,7 @@ use rollcall_store::Store;
 use rollcall_store::directory::DirectoryCache;
 
 use super::columns::{self, Column};
-use super::narrow::Narrow;
+use super::narrow::{Narrow, OnDemand, OnDemandTable};
 use super::read::{Asked, Reader};
 
 /// Which of the facts a table has.
@@ -90,31 +86,20 @@ impl FactsTable {
     pub fn facts(&self) -> Facts {
         self.facts
     }
+
+    /// As a query engine takes it.
+    pub fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::new(OnDemandTable(self.clone()))
+    }
 }
 
-#[async_trait]
-impl TableProvider for FactsTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl OnDemand for FactsTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        _session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows: Arc<dyn PartitionStream> = Arc::new(Rows { table: self.clone(), narrow: Narrow::of(filters) });
-        Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&self.schema), vec![rows], projection, None, false, limit)?))
+    fn rows(&self, narrow: Narrow) -> Arc<dyn PartitionStream> {
+        Arc::new(Rows { table: self.clone(), narrow })
     }
 }
 

@@ -234,7 +234,7 @@ async fn sql(town: &Town, query: &str) -> Vec<Vec<String>> {
     let store = Store::connect(&town.config).await.unwrap();
     for facts in Facts::ALL {
         let table = FactsTable::new(facts, store.clone(), town.cache.clone(), town.clock.clone());
-        context.register_table(facts.name(), std::sync::Arc::new(table)).unwrap();
+        context.register_table(facts.name(), table.provider()).unwrap();
     }
     for view in &VIEWS {
         context.sql(&format!("create view {} as {}", view.name, view.sql)).await.unwrap().collect().await.unwrap();

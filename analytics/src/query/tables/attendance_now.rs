@@ -10,16 +10,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use async_trait::async_trait;
 use chrono::NaiveDate;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::TableType;
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures_util::stream;
 use parking_lot::Mutex;
 use rollcall_model::ids::{DistrictId, Offset, SchoolId};
@@ -28,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::attendance::{EngineHandle, StatusNow};
 use crate::facts::columns::{self, Column};
-use crate::facts::narrow::Narrow;
+use crate::facts::narrow::{Narrow, OnDemand, OnDemandTable};
 use crate::query::ids::ID;
 use crate::query::source::{About, ScopeColumns, TableSource};
 
@@ -159,7 +155,7 @@ impl TableSource for Source {
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::new(Table(Arc::clone(&self.0)))
+        Arc::new(OnDemandTable(Table(Arc::clone(&self.0))))
     }
 
     fn changed(&self) -> Option<watch::Receiver<Offset>> {
@@ -182,29 +178,13 @@ impl fmt::Debug for Table {
     }
 }
 
-#[async_trait]
-impl TableProvider for Table {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.0.schema)
+impl OnDemand for Table {
+    fn schema(&self) -> &SchemaRef {
+        &self.0.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        _session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = Rows { live: Arc::clone(&self.0), narrow: Narrow::of(filters) };
-        Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&self.0.schema), vec![Arc::new(rows)], projection, None, false, limit)?))
+    fn rows(&self, narrow: Narrow) -> Arc<dyn PartitionStream> {
+        Arc::new(Rows { live: Arc::clone(&self.0), narrow })
     }
 }
 

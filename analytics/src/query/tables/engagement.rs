@@ -13,7 +13,7 @@ use crate::facts::columns::Column;
 use crate::query::source::{About, ScopeColumns, TableSource};
 
 struct EngagementSource {
-    table: Arc<EngagementTable>,
+    table: EngagementTable,
     columns: Vec<Column>,
 }
 
@@ -23,7 +23,7 @@ impl TableSource for EngagementSource {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        self.table.provider().schema()
     }
 
     fn documentation(&self) -> &str {
@@ -48,13 +48,13 @@ impl TableSource for EngagementSource {
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::clone(&self.table) as Arc<dyn TableProvider>
+        self.table.provider()
     }
 }
 
 /// `engagement` and `engagement_student`.
 pub fn engagement_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
-    let table = |grain| Arc::new(EngagementTable::new(grain, store.clone(), Arc::clone(directory), clock.clone()));
+    let table = |grain| EngagementTable::new(grain, store.clone(), Arc::clone(directory), clock.clone());
     let source = |grain: Grain| EngagementSource { table: table(grain), columns: grain.columns() };
     Grain::ALL.into_iter().map(|grain| Arc::new(source(grain)) as Arc<dyn TableSource>).collect()
 }

@@ -14,7 +14,7 @@ use rollcall_store::directory::DirectoryCache;
 use crate::facts::{Facts, FactsTable, VIEWS, View};
 use crate::query::source::{About, ScopeColumns, TableSource};
 
-struct FactsSource(Arc<FactsTable>);
+struct FactsSource(FactsTable);
 
 impl TableSource for FactsSource {
     fn name(&self) -> &str {
@@ -22,7 +22,7 @@ impl TableSource for FactsSource {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.0.schema()
+        self.0.provider().schema()
     }
 
     fn documentation(&self) -> &str {
@@ -45,14 +45,14 @@ impl TableSource for FactsSource {
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::clone(&self.0) as Arc<dyn TableProvider>
+        self.0.provider()
     }
 }
 
 /// `attendance_day`, `attendance_period` and `membership`.
 pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
     let table = |facts| FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
-    Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(Arc::new(table(facts)))) as Arc<dyn TableSource>).collect()
+    Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(table(facts))) as Arc<dyn TableSource>).collect()
 }
 
 struct ViewSource {
@@ -93,7 +93,7 @@ pub async fn facts_views(store: &Store, directory: &Arc<DirectoryCache>, clock: 
     let context = SessionContext::new();
     for facts in Facts::ALL {
         let table = FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
-        context.register_table(facts.name(), Arc::new(table))?;
+        context.register_table(facts.name(), table.provider())?;
     }
     let mut views: Vec<Arc<dyn TableSource>> = Vec::with_capacity(VIEWS.len());
     for view in &VIEWS {
