@@ -14,6 +14,7 @@
 
 mod caller;
 mod cancel;
+mod distinct;
 mod engine;
 mod error;
 mod functions;

@@ -20,7 +20,7 @@ use super::engine::Inner;
 use super::error::QueryError;
 use super::limits::{EngineConfig, Limits};
 use super::source::TableSource;
-use super::{functions, ids, scope};
+use super::{distinct, functions, ids, scope};
 use crate::history::QueryWarnings;
 
 const CATALOG: &str = "rollcall";
@@ -127,5 +127,6 @@ pub(super) fn base_state(config: &EngineConfig) -> SessionState {
     }
     // The functions are there by default; without the bounds nothing may run.
     functions::bound(&mut state).expect("the bounded functions are among the default ones");
+    distinct::register(&mut state).expect("count is among the default functions");
     state
 }

@@ -1,5 +1,6 @@
 //! The engine on tables of two districts: what runs, what is refused, what each caller sees.
 
+mod distinct;
 mod limits;
 mod live;
 mod parameters;
