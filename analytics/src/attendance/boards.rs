@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
 
 use super::board::{self, BuildingEntry, Shown};
 use super::day::Day;
 use super::live::{Live, SchoolKey};
+use super::pace::{FEW, Held, Pace};
 use super::tally::Tally;
 use crate::hub::{Changes, Hub};
 
@@ -67,6 +69,8 @@ pub(super) struct Boards {
     devices: HashSet<DistrictId>,
     /// Wanted, but the day is not in memory yet.
     owed: Vec<Arc<str>>,
+    /// Sections whose changes are told a little later, because many changed at once.
+    pace: Pace,
 }
 
 impl Boards {
@@ -79,10 +83,12 @@ impl Boards {
             students: HashSet::new(),
             devices: HashSet::new(),
             owed: Vec::new(),
+            pace: Pace::default(),
         }
     }
 
-    /// Brings all followed topics up to the state and forgets what was touched.
+    /// Brings all followed topics up to the state and forgets what was touched. Where many sections change, some are told with the
+    /// next calls, see [`Boards::next_due`].
     pub fn publish(&mut self, live: &mut Live) {
         for school in std::mem::take(&mut live.rung) {
             self.ring(live, school);
@@ -90,7 +96,32 @@ impl Boards {
         self.publish_days(live);
         self.publish_devices(live);
         self.adopt_wanted(live);
+        self.tell_due(live);
         live.touched_devices.clear();
+    }
+
+    /// How long until more is to be published although nothing has changed.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.pace.next()
+    }
+
+    fn tell_due(&mut self, live: &Live) {
+        let hub = &self.hub;
+        let due = self.pace.due(Instant::now(), |id| hub.subscribers(&Topic::Section(id).name()));
+        for (id, held) in due {
+            self.tell(live, id, held);
+        }
+    }
+
+    fn tell(&mut self, live: &Live, id: SectionId, held: Held) {
+        match held {
+            Held::Whole(school) => {
+                self.show_section(live, id, school);
+            }
+            Held::Part(changes) => {
+                self.hub.update(&Topic::Section(id).name(), changes);
+            }
+        }
     }
 
     /// Stops rendering topics that the hub has dropped.
@@ -163,6 +194,8 @@ impl Boards {
 
     fn show_section(&mut self, live: &Live, id: SectionId, school: SchoolKey) -> Adopted {
         let Some(day) = live.today_of(&school).filter(|day| day.settled) else { return Adopted::Later };
+        // What was held is older than what is shown now.
+        self.pace.take(id);
         let shown = board::shown(day, id, live.now);
         let counts = board::counts_of(day, shown);
         self.hub.replace(&Topic::Section(id).name(), board::section(live, day, shown));
@@ -187,7 +220,7 @@ impl Boards {
             .map(|(id, _)| *id)
             .collect();
         for id in moved {
-            self.show_section(live, id, school);
+            self.pace.hold(id, Held::Whole(school));
         }
         if self.schools.contains_key(&school) {
             self.show_school(live, school);
@@ -255,8 +288,12 @@ impl Boards {
                 updates.entry(section).or_default().set("counts", status, count);
             }
         }
+        let are_few = updates.len() <= FEW;
         for (section, changes) in updates {
-            self.hub.update(&Topic::Section(section).name(), changes);
+            self.pace.hold(section, Held::Part(changes));
+            if are_few && let Some(held) = self.pace.take(section) {
+                self.tell(live, section, held);
+            }
         }
     }
 

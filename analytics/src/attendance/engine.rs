@@ -248,9 +248,10 @@ impl Turns {
 
     /// How long nothing is due. A stepped clock does not run: whoever steps it says so.
     fn sleep(&self) -> Duration {
-        let Clock::System = self.deps.clock else { return Duration::from_secs(3600) };
+        let boards = self.boards.next_due().unwrap_or(Duration::MAX);
+        let Clock::System = self.deps.clock else { return Duration::from_secs(3600).min(boards) };
         let next = self.live.next_deadline().map_or(i64::MAX, |at| at.0.saturating_sub(self.deps.clock.now().0));
-        Duration::from_millis(next.max(0) as u64).min(SLEEP_MAX)
+        Duration::from_millis(next.max(0) as u64).min(SLEEP_MAX).min(boards)
     }
 
     /// Starts to load a day at any cut; the rows between the cut and here are read from the log once more.

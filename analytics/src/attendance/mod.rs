@@ -22,6 +22,7 @@ mod engine;
 mod handle;
 mod live;
 mod metrics;
+mod pace;
 mod present;
 mod record;
 mod seam;

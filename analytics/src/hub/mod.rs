@@ -201,6 +201,11 @@ impl Hub {
         self.get(topic).is_some_and(|topic| topic.is_primed())
     }
 
+    /// How many follow the topic.
+    pub fn subscribers(&self, topic: &str) -> usize {
+        self.get(topic).map_or(0, |topic| topic.subscribers())
+    }
+
     /// Takes over the topics whose name ends with this view ("engagement"). Claim before anybody can subscribe.
     pub fn publisher(&self, view: &'static str) -> Publisher {
         Publisher(self.inner.claimed.write().entry(view).or_default().clone())

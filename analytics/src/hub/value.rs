@@ -60,6 +60,13 @@ impl Changes {
         self
     }
 
+    /// Adds newer changes, which go over older ones of the same key.
+    pub fn extend(&mut self, newer: Self) {
+        for (name, keys) in newer.collections {
+            self.collections.entry(name).or_default().extend(keys);
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.collections.is_empty()
     }
