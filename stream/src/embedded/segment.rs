@@ -96,13 +96,15 @@ impl Segment {
                 && header.next() > from
             {
                 if kinds.contains(kind) {
-                    bytes += header.body_bytes as usize;
-                    if bytes > bytes_max && !read.batches.is_empty() {
+                    // Of columns, not of the file: a packed frame may hold thirty times its bytes.
+                    if bytes >= bytes_max && !read.batches.is_empty() {
                         break;
                     }
                     let batch = self.frame(&mut source, position, &header, kind)?;
                     let skip = from.0.saturating_sub(batch.first.0) as usize;
-                    read.batches.push(if skip == 0 { batch } else { batch.slice(skip, batch.len() - skip) });
+                    let batch = if skip == 0 { batch } else { batch.slice(skip, batch.len() - skip) };
+                    bytes += batch.bytes();
+                    read.batches.push(batch);
                 }
                 read.next = header.next();
             }

@@ -8,7 +8,7 @@ use rollcall_model::ids::Offset;
 
 use super::{append, config, heartbeats, open, rows, scans};
 use crate::embedded::LogConfig;
-use crate::{KindSet, Log, Tail};
+use crate::{EventBatch, KindSet, Log, Tail};
 
 #[test]
 fn a_filter_passes_over_other_kinds_in_memory_and_in_files() {
@@ -49,6 +49,29 @@ fn rows_read_from_files_are_the_rows_appended() {
     assert_eq!(read.batches[2].rows, beaten.rows);
     let middle = log.read(Offset(8_200), usize::MAX).unwrap();
     assert_eq!((middle.batches[0].first, middle.batches[0].len()), (Offset(8_200), 800));
+}
+
+#[test]
+fn a_read_from_files_is_bounded_by_the_columns_it_brings_not_by_how_small_they_were_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = 40_000;
+    let log = open(dir.path(), config()).unwrap();
+    let end = log.append(vec![scans(0..rows)]).unwrap();
+    assert!(super::wait_durable(&log, end));
+    log.close();
+    drop(log);
+    let log = open(dir.path(), config()).unwrap();
+    let all: usize = log.read(Offset(0), usize::MAX).unwrap().batches.iter().map(EventBatch::bytes).sum();
+    let on_disk = log.status().disk_bytes as usize;
+    assert!(on_disk * 4 < all, "{on_disk} bytes in files of {all}: the test needs rows that pack well");
+    let mut next = Offset(0);
+    while next < Offset(rows) {
+        let read = log.read(next, all / 8).unwrap();
+        let bytes: Vec<usize> = read.batches.iter().map(EventBatch::bytes).collect();
+        let before_last: usize = bytes[..bytes.len() - 1].iter().sum();
+        assert!(before_last < all / 8, "{bytes:?}");
+        next = read.next;
+    }
 }
 
 #[test]
