@@ -1,16 +1,18 @@
 //! Runs the SQL of the definition over one set of tables.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::Serialize;
 
 use super::definition::{STUDENT_SQL, WINDOW_SQL};
-use super::input::{Input, observed_schema};
+use super::input::{Input, Sums, observed_schema};
 
 /// The values of one window. Counts are exact; ratios are derived from them by the SQL and are null where the
 /// definition says so. Without data (`with_data` = 0) there is no metric, which is not the same as a low one.
@@ -53,10 +55,7 @@ pub struct WindowValue {
 pub struct StudentValue {
     pub window: u32,
     pub student: u32,
-    pub events: u64,
-    pub meaningful: u64,
-    pub active_ms: u64,
-    pub allowed_ms: u64,
+    pub sums: Sums,
 }
 
 /// What a calculation gives.
@@ -64,34 +63,8 @@ pub struct StudentValue {
 pub struct Output {
     /// One for each window of the input, in its order.
     pub windows: Vec<WindowValue>,
-    /// The students' rows as the SQL gave them; [`Output::students`] reads those of some windows.
-    observed: Vec<RecordBatch>,
-}
-
-impl Output {
-    /// The students of the windows that `wanted` picks, present or not.
-    pub fn students(&self, mut wanted: impl FnMut(u32) -> bool) -> Vec<StudentValue> {
-        let mut found = Vec::new();
-        for batch in &self.observed {
-            let windows = batch.column(0).as_primitive::<UInt32Type>();
-            let students = batch.column(1).as_primitive::<UInt32Type>();
-            let number = |column: usize, row: usize| batch.column(column).as_primitive::<Int64Type>().value(row).max(0) as u64;
-            for row in 0..batch.num_rows() {
-                let window = windows.value(row);
-                if wanted(window) {
-                    found.push(StudentValue {
-                        window,
-                        student: students.value(row),
-                        events: number(2, row),
-                        meaningful: number(4, row),
-                        active_ms: number(5, row),
-                        allowed_ms: number(6, row),
-                    });
-                }
-            }
-        }
-        found
-    }
+    /// Everybody who did something in one of the windows, present or not, ordered by window and student.
+    pub students: Vec<StudentValue>,
 }
 
 /// Calculates all windows of the input. Run it on a pool for queries: it keeps a processor busy.
@@ -99,21 +72,57 @@ pub async fn calculate(input: &Input) -> Result<Output, DataFusionError> {
     if input.windows.is_empty() {
         return Ok(Output::default());
     }
-    // One partition: what counts is the processor time of a tick, not how soon it ends.
-    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    let context = SessionContext::new_with_state(session());
     for (name, batch) in input.tables() {
         register(&context, name, vec![batch])?;
     }
     let observed = context.sql(STUDENT_SQL).await?.collect().await?;
-    register(&context, "observed", observed.clone())?;
+    let mut students: Vec<StudentValue> = observed.iter().flat_map(observed_students).collect();
+    register(&context, "observed", observed)?;
     let windows = context.sql(WINDOW_SQL).await?.collect().await?;
-    Ok(Output { windows: windows.iter().flat_map(values).collect(), observed })
+    students.sort_unstable_by_key(|row| (row.window, row.student));
+    Ok(Output { windows: windows.iter().flat_map(values).collect(), students })
+}
+
+/// A session of its own for one calculation. Its functions and rules are made once: to make them takes longer than a turn in which
+/// little happened.
+fn session() -> SessionState {
+    static BASE: LazyLock<SessionState> = LazyLock::new(|| {
+        // One partition: what counts is the processor time of a tick, not how soon it ends.
+        let config = SessionConfig::new().with_target_partitions(1).with_create_default_catalog_and_schema(false);
+        SessionStateBuilder::new().with_config(config).with_default_features().build()
+    });
+    let options = &BASE.config_options().catalog;
+    let catalog = MemoryCatalogProvider::new();
+    // An empty catalog has no schema of any name.
+    let _ = catalog.register_schema(&options.default_schema, Arc::new(MemorySchemaProvider::new()));
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(options.default_catalog.clone(), Arc::new(catalog));
+    SessionStateBuilder::new_from_existing(BASE.clone()).with_catalog_list(Arc::new(catalogs)).build()
 }
 
 fn register(context: &SessionContext, name: &str, batches: Vec<RecordBatch>) -> Result<(), DataFusionError> {
     let schema = batches.first().map_or_else(observed_schema, RecordBatch::schema);
     context.register_table(name, Arc::new(MemTable::try_new(schema, vec![batches])?))?;
     Ok(())
+}
+
+fn observed_students(batch: &RecordBatch) -> impl Iterator<Item = StudentValue> + '_ {
+    let number = |place: usize| batch.column(place).as_primitive::<UInt32Type>();
+    let sum = |place: usize| batch.column(place).as_primitive::<Int64Type>();
+    let (windows, students) = (number(0), number(1));
+    let (events, late, meaningful, active, allowed) = (sum(2), sum(3), sum(4), sum(5), sum(6));
+    (0..batch.num_rows()).map(move |row| StudentValue {
+        window: windows.value(row),
+        student: students.value(row),
+        sums: Sums {
+            events: events.value(row),
+            late_events: late.value(row),
+            meaningful: meaningful.value(row),
+            active_ms: active.value(row),
+            allowed_ms: allowed.value(row),
+        },
+    })
 }
 
 fn values(batch: &RecordBatch) -> impl Iterator<Item = WindowValue> + '_ {

@@ -59,6 +59,16 @@ pub struct StepRow {
     pub is_allowed: bool,
 }
 
+/// What the steps of a student in a window add up to. `active_ms` and `allowed_ms` are milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sums {
+    pub events: i64,
+    pub late_events: i64,
+    pub meaningful: i64,
+    pub active_ms: i64,
+    pub allowed_ms: i64,
+}
+
 /// An event of a quiz; a teacher's has no student.
 #[derive(Clone, Copy, Debug)]
 pub struct QuizRow {
@@ -84,14 +94,23 @@ pub struct Input {
     pub windows: Vec<WindowRow>,
     pub presence: Vec<PresenceRow>,
     pub steps: Vec<StepRow>,
+    /// Window, student, and the sum over steps that an earlier calculation had and that are not among `steps`.
+    pub carried: Vec<(u32, u32, Sums)>,
     pub quizzes: Vec<QuizRow>,
     pub readings: Vec<ReadingRow>,
 }
 
 impl Input {
     /// The tables by name.
-    pub(super) fn tables(&self) -> [(&'static str, RecordBatch); 5] {
-        [("win", self.win()), ("presence", self.presence()), ("step", self.step()), ("quiz", self.quiz()), ("reading", self.reading())]
+    pub(super) fn tables(&self) -> [(&'static str, RecordBatch); 6] {
+        [
+            ("win", self.win()),
+            ("presence", self.presence()),
+            ("step", self.step()),
+            ("carried", self.carried()),
+            ("quiz", self.quiz()),
+            ("reading", self.reading()),
+        ]
     }
 
     fn win(&self) -> RecordBatch {
@@ -128,6 +147,20 @@ impl Input {
             ("received", instant(rows.iter().map(|row| row.received))),
             ("kind", Arc::new(UInt8Array::from_iter_values(rows.iter().map(|row| row.kind)))),
             ("allowed", Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.is_allowed))))),
+        ])
+    }
+
+    fn carried(&self) -> RecordBatch {
+        let rows = &self.carried;
+        let sum = |of: fn(&Sums) -> i64| instant(rows.iter().map(|(_, _, sums)| of(sums)));
+        table(vec![
+            ("w", number(rows.iter().map(|(window, _, _)| *window))),
+            ("s", number(rows.iter().map(|(_, student, _)| *student))),
+            ("events", sum(|sums| sums.events)),
+            ("late_events", sum(|sums| sums.late_events)),
+            ("meaningful", sum(|sums| sums.meaningful)),
+            ("active_ms", sum(|sums| sums.active_ms)),
+            ("allowed_ms", sum(|sums| sums.allowed_ms)),
         ])
     }
 
@@ -173,15 +206,7 @@ fn table(columns: Vec<(&'static str, ArrayRef)>) -> RecordBatch {
 
 /// The schema of `observed` in the words of the SQL that makes it, for a calculation in which nothing was observed.
 pub(super) fn observed_schema() -> Arc<Schema> {
-    let count = |name| Field::new(name, DataType::Int64, false);
-    let fields = vec![
-        Field::new("w", DataType::UInt32, false),
-        Field::new("s", DataType::UInt32, false),
-        count("events"),
-        count("late_events"),
-        count("meaningful"),
-        Field::new("active_ms", DataType::Int64, true),
-        Field::new("allowed_ms", DataType::Int64, true),
-    ];
-    Arc::new(Schema::new(fields))
+    let numbers = ["w", "s"].map(|name| Field::new(name, DataType::UInt32, false));
+    let sums = ["events", "late_events", "meaningful", "active_ms", "allowed_ms"].map(|name| Field::new(name, DataType::Int64, true));
+    Arc::new(Schema::new(numbers.into_iter().chain(sums).collect::<Vec<_>>()))
 }

@@ -312,21 +312,24 @@ impl Live {
                 settled.insert(number, Vec::new());
             }
         }
-        for row in output.students(|window| settled.contains_key(&window)) {
-            let (place, slot, base, _) = &order[row.window as usize];
-            let Some(held) = self.held(*place) else { continue };
-            let number = row.student - base;
+        for rows in output.students.chunk_by(|one, other| one.window == other.window) {
+            let number = rows[0].window;
+            let (place, slot, base, _) = &order[number as usize];
+            let Some(held) = held_mut(&mut self.days, *place) else { continue };
+            held.meeting.count(*slot, *base, rows);
             let (meeting, window) = (&held.meeting, held.meeting.plan.window(*slot));
-            let is_present = meeting.presence.iter().any(|(student, span)| *student == number && span.overlap_ms(window) > 0);
-            if let Some(students) = settled.get_mut(&row.window).filter(|_| is_present) {
-                students.push(StudentRecord {
-                    student: meeting.plan.students[number as usize].person,
-                    events: row.events,
-                    meaningful: row.meaningful,
-                    active_ms: row.active_ms,
-                    allowed_ms: row.allowed_ms,
-                });
-            }
+            let is_present = |number: u32| meeting.presence.iter().any(|(student, span)| *student == number && span.overlap_ms(window) > 0);
+            let Some(students) = settled.get_mut(&number) else { continue };
+            students.extend(rows.iter().filter(|row| is_present(row.student - base)).map(|row| {
+                let count = |sum: i64| sum.max(0).cast_unsigned();
+                StudentRecord {
+                    student: meeting.plan.students[(row.student - base) as usize].person,
+                    events: count(row.sums.events),
+                    meaningful: count(row.sums.meaningful),
+                    active_ms: count(row.sums.active_ms),
+                    allowed_ms: count(row.sums.allowed_ms),
+                }
+            }));
         }
         for ((number, (place, slot, _, offset)), value) in (0..).zip(order).zip(&output.windows) {
             let Some(held) = held_mut(&mut self.days, *place) else { continue };

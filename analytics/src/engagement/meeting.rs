@@ -4,7 +4,7 @@
 //! A meeting is a set: events may come in any order, more than once and in any batches, and give the same tables. What
 //! lacks the consent for its purpose, or lies out of school hours, is never kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rollcall_model::event::ActivityKind;
@@ -14,8 +14,10 @@ use rollcall_model::time::UtcMillis;
 use rollcall_stream::activity::ActivityRow;
 use rollcall_stream::telemetry::TelemetryRow;
 
+use super::calculate::StudentValue;
 use super::definition::{Parameters, QUIZ_PREFIX, WINDOW_MS, slot_of};
-use super::input::{Input, PresenceRow, QuizRow, ReadingRow, StepRow, Wearable, WindowRow};
+use super::input::{Input, PresenceRow, QuizRow, Wearable, WindowRow};
+use super::slot::{Event, Reading, Slot};
 
 /// Most events that one window of one meeting keeps: about a hundred each second of a class. Further ones are left out
 /// and counted, so that a tablet gone wild cannot fill the memory.
@@ -78,52 +80,35 @@ impl MeetingPlan {
     }
 }
 
-/// One event of a student. The order of the fields is the order of events: by student, then by time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Event {
-    student: u32,
-    ts: i64,
-    seq: u64,
-    /// Folded to 64 bits: it only tells two devices of one student apart.
-    device: u64,
-    received: i64,
-    kind: u8,
-    is_allowed: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
-struct Reading {
-    student: u32,
-    ts: i64,
-    metric: Wearable,
-    seq: u64,
-    device: u64,
-    value: f64,
-}
-
-/// An event of a quiz.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// An event of a quiz; the resource is its place in [`Quizzes::resources`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct QuizEvent {
     ts: i64,
-    resource: Arc<str>,
+    resource: u32,
     kind: u8,
     student: Option<u32>,
 }
 
-/// First and last event of one student in a window: only they concern the neighbours.
-#[derive(Clone, Copy, Debug)]
-struct Edges {
-    first: Event,
-    last: Event,
+/// What happened in the quizzes of a meeting.
+#[derive(Debug, Default)]
+struct Quizzes {
+    resources: Vec<Arc<str>>,
+    events: HashSet<QuizEvent>,
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    events: Vec<Event>,
-    is_sorted: bool,
-    edges: HashMap<u32, Edges>,
-    readings: Vec<Reading>,
-    left_out: u64,
+impl Quizzes {
+    /// Takes what the definition asks of a quiz (opened, answered, submitted); false when it is known or of no concern.
+    fn add(&mut self, row: &ActivityRow<'_>, student: Option<u32>) -> bool {
+        let concerns = matches!(row.kind, ActivityKind::Opened | ActivityKind::Answered | ActivityKind::Submitted);
+        if !concerns || self.events.len() >= WINDOW_EVENTS_MAX {
+            return false;
+        }
+        let resource = self.resources.iter().position(|known| **known == *row.resource).unwrap_or_else(|| {
+            self.resources.push(row.resource.into());
+            self.resources.len() - 1
+        });
+        self.events.insert(QuizEvent { ts: row.ts.0, resource: resource as u32, kind: row.kind.code(), student })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +125,7 @@ pub struct Meeting {
     pub presence: Vec<(u32, Span)>,
     members: HashMap<PersonId, Member>,
     slots: BTreeMap<UtcMillis, Slot>,
-    quizzes: Vec<QuizEvent>,
+    quizzes: Quizzes,
     /// Windows to be calculated, with the offset of the first event that has touched each since it was last saved.
     pub touched: BTreeMap<UtcMillis, Option<Offset>>,
 }
@@ -156,12 +141,12 @@ impl Meeting {
         let teachers = plan.teachers.iter().map(|person| (*person, Member::Teacher));
         let students = plan.students.iter().zip(0..).map(|(student, number)| (student.person, Member::Student(number)));
         let members = teachers.chain(students).collect();
-        Self { plan, presence: Vec::new(), members, slots: BTreeMap::new(), quizzes: Vec::new(), touched: BTreeMap::new() }
+        Self { plan, presence: Vec::new(), members, slots: BTreeMap::new(), quizzes: Quizzes::default(), touched: BTreeMap::new() }
     }
 
     /// Events and readings that are kept.
     pub fn size(&self) -> usize {
-        self.slots.values().map(|slot| slot.events.len() + slot.readings.len()).sum::<usize>() + self.quizzes.len()
+        self.slots.values().map(|slot| slot.events() + slot.readings()).sum::<usize>() + self.quizzes.events.len()
     }
 
     /// Events that a window had no place for.
@@ -188,7 +173,6 @@ impl Meeting {
         let Some(student) = student else { return true };
         let is_allowed = row.kind != ActivityKind::Closed && self.plan.allowed.as_ref().is_some_and(|allowed| allowed.allows(row.resource));
         let event = Event {
-            student,
             ts: row.ts.0,
             seq: row.seq,
             device: fold(row.device.as_bytes()),
@@ -196,7 +180,7 @@ impl Meeting {
             kind: row.kind.code(),
             is_allowed,
         };
-        self.add_event(event, row.offset);
+        self.add_event(student, event, row.offset);
         true
     }
 
@@ -210,55 +194,49 @@ impl Meeting {
             return false;
         }
         let slot = self.slots.entry(at).or_default();
-        if slot.readings.len() >= WINDOW_EVENTS_MAX {
+        if slot.readings() >= WINDOW_EVENTS_MAX {
             slot.left_out += 1;
             return false;
         }
         let device = fold(row.device.as_bytes());
-        slot.readings.push(Reading { student, ts: row.ts.0, metric, seq: row.seq, device, value: row.value });
+        slot.add_reading(Reading { student, ts: row.ts.0, metric, seq: row.seq, device, value: row.value });
         self.touch(at, Some(row.offset));
         true
     }
 
     fn add_quiz(&mut self, row: &ActivityRow<'_>, student: Option<u32>) {
-        let known = self.quizzes.iter().find(|quiz| *quiz.resource == *row.resource).map(|quiz| quiz.resource.clone());
-        let resource = known.unwrap_or_else(|| row.resource.into());
-        let quiz = QuizEvent { ts: row.ts.0, resource, kind: row.kind.code(), student };
-        if self.quizzes.len() >= WINDOW_EVENTS_MAX || self.quizzes.contains(&quiz) {
+        if !self.quizzes.add(row, student) {
             return;
         }
-        self.quizzes.push(quiz);
         // What was known of a quiz at the end of each later window changes too.
         let later: Vec<UtcMillis> = self.plan.slots().skip_while(|slot| *slot < slot_of(row.ts)).collect();
         let newest = self.slots.keys().next_back().copied().unwrap_or(row.ts).max(slot_of(row.ts));
         later.into_iter().take_while(|slot| *slot <= newest).for_each(|slot| self.touch(slot, Some(row.offset)));
     }
 
-    fn add_event(&mut self, event: Event, offset: Offset) {
+    fn add_event(&mut self, student: u32, event: Event, offset: Offset) {
         let at = slot_of(UtcMillis(event.ts));
         let theta_ms = self.plan.parameters.theta_ms;
         let slot = self.slots.entry(at).or_default();
-        if slot.events.len() >= WINDOW_EVENTS_MAX {
+        if slot.events() >= WINDOW_EVENTS_MAX {
             if slot.left_out == 0 {
                 tracing::warn!(section = %self.plan.section, "a window has more events than are kept; further ones are left out");
             }
             slot.left_out += 1;
             return;
         }
-        slot.is_sorted &= slot.events.last().is_none_or(|last| *last <= event);
-        slot.events.push(event);
-        let edges = slot.edges.entry(event.student).or_insert(Edges { first: event, last: event });
-        edges.first = edges.first.min(event);
-        edges.last = edges.last.max(event);
-        let (is_first, is_last) = (edges.first == event, edges.last == event);
+        let (is_first, is_last) = slot.add(student, event);
         self.touch(at, Some(offset));
         let before = at.plus_ms(-WINDOW_MS);
-        if is_first && event.ts - at.0 <= theta_ms && self.slots.get(&before).is_some_and(|slot| slot.edges.contains_key(&event.student)) {
+        if is_first && event.ts - at.0 <= theta_ms && self.slots.get(&before).is_some_and(|slot| slot.edges(student).is_some()) {
             self.touch(before, Some(offset));
         }
         let after = at.plus_ms(WINDOW_MS);
-        if is_last && after.0 - event.ts <= theta_ms && self.slots.get(&after).is_some_and(|slot| slot.edges.contains_key(&event.student)) {
-            self.touch(after, Some(offset));
+        if is_last && let Some(next) = self.slots.get_mut(&after).filter(|next| next.edges(student).is_some()) {
+            next.recount(student);
+            if after.0 - event.ts <= theta_ms {
+                self.touch(after, Some(offset));
+            }
         }
     }
 
@@ -285,7 +263,7 @@ impl Meeting {
             .filter(|(old, new)| old != new)
             .collect();
         // A quiz counts those who were present when it was opened, so its later windows change as well.
-        let has_quiz = !self.quizzes.is_empty();
+        let has_quiz = !self.quizzes.events.is_empty();
         for slot in self.slots.keys().copied().collect::<Vec<_>>() {
             let window = self.plan.window(slot);
             let touches = |span: Option<Span>| span.is_some_and(|span| span.overlap_ms(window) > 0);
@@ -304,10 +282,9 @@ impl Meeting {
         for (student, span) in &self.presence {
             input.presence.push(PresenceRow { meeting, student: base + student, span: *span });
         }
-        for quiz in &self.quizzes {
-            let next = numbers.resources.len() as u32;
-            let resource = *numbers.resources.entry(quiz.resource.clone()).or_insert(next);
-            let student = quiz.student.map(|student| base + student);
+        let resources: Vec<u32> = self.quizzes.resources.iter().map(|name| numbers.resource(name)).collect();
+        for quiz in &self.quizzes.events {
+            let (resource, student) = (resources[quiz.resource as usize], quiz.student.map(|student| base + student));
             input.quizzes.push(QuizRow { meeting, student, resource, kind: quiz.kind, ts: quiz.ts });
         }
         for slot in wanted {
@@ -323,52 +300,18 @@ impl Meeting {
         base
     }
 
-    /// The consecutive events of each student that may touch a window: its own, the one before the first and the one
-    /// after the last.
     fn steps(&mut self, at: UtcMillis, window: u32, base: u32, input: &mut Input) {
         let Some(mut slot) = self.slots.remove(&at) else { return };
-        slot.sort();
-        let before = self.slots.get(&at.plus_ms(-WINDOW_MS));
-        let after = self.slots.get(&at.plus_ms(WINDOW_MS));
-        let step = |previous: Option<&Event>, event: &Event| StepRow {
-            window,
-            student: base + event.student,
-            previous: previous.map(|previous| previous.ts),
-            ts: event.ts,
-            received: event.received,
-            kind: event.kind,
-            is_allowed: previous.is_some_and(|previous| previous.is_allowed),
-        };
-        let mut previous: Option<&Event> = None;
-        for (place, event) in slot.events.iter().enumerate() {
-            if previous.is_none_or(|previous| previous.student != event.student) {
-                previous = before.and_then(|slot| slot.edges.get(&event.student)).map(|edges| &edges.last);
-            }
-            input.steps.push(step(previous, event));
-            previous = Some(event);
-            let is_last = slot.events.get(place + 1).is_none_or(|next| next.student != event.student);
-            if let Some(next) = after.and_then(|slot| slot.edges.get(&event.student)).filter(|_| is_last) {
-                input.steps.push(step(previous, &next.first));
-            }
-        }
-        for Reading { student, ts, metric, value, .. } in &slot.readings {
-            input.readings.push(ReadingRow { window, student: base + student, metric: *metric, ts: *ts, value: *value });
-        }
+        let (before, after) = (self.slots.get(&at.plus_ms(-WINDOW_MS)), self.slots.get(&at.plus_ms(WINDOW_MS)));
+        slot.gather(before, after, window, base, input);
         self.slots.insert(at, slot);
     }
-}
 
-impl Slot {
-    /// Puts events into their order and removes repetitions.
-    fn sort(&mut self) {
-        if !self.is_sorted {
-            // Stable: what was sorted before is one run and costs a comparison each.
-            self.events.sort();
-            self.is_sorted = true;
-        }
-        self.events.dedup_by_key(|event| (event.student, event.ts, event.seq, event.device));
-        self.readings.sort_by(|a, b| (a.student, a.ts, a.metric, a.seq, a.device).cmp(&(b.student, b.ts, b.metric, b.seq, b.device)));
-        self.readings.dedup_by_key(|reading| (reading.student, reading.ts, reading.metric, reading.seq, reading.device));
+    /// Keeps what a calculation said of students in a window, so that the next one need not look at the same steps. `base` is the
+    /// number that [`Meeting::gather`] gave; nothing was added since.
+    pub fn count(&mut self, at: UtcMillis, base: u32, rows: &[StudentValue]) {
+        let Some(slot) = self.slots.get_mut(&at) else { return };
+        rows.iter().for_each(|row| slot.count(row.student - base, row.sums));
     }
 }
 
@@ -378,4 +321,11 @@ pub struct Numbers {
     meetings: u32,
     students: u32,
     resources: HashMap<Arc<str>, u32>,
+}
+
+impl Numbers {
+    fn resource(&mut self, name: &Arc<str>) -> u32 {
+        let next = self.resources.len() as u32;
+        *self.resources.entry(name.clone()).or_insert(next)
+    }
 }

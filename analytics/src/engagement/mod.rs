@@ -16,6 +16,7 @@ mod known;
 mod live;
 pub mod meeting;
 mod seam;
+mod slot;
 pub mod store;
 pub mod table;
 mod topics;

@@ -1,3 +1,4 @@
+mod carried;
 mod golden;
 mod running;
 mod school;
