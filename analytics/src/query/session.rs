@@ -69,11 +69,13 @@ impl Inner {
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let lacking = Arc::new(QueryWarnings::default());
-        let state = SessionStateBuilder::new_from_existing(base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(base.clone())
             .with_config(base.config().clone().with_extension(Arc::clone(&lacking)))
             .with_catalog_list(Arc::new(catalogs))
             .with_runtime_env(self.runtime_env(limits).map_err(failed)?)
             .build();
+        // The instant that now() and its like mean throughout the query; without it they fail.
+        state.mark_start_execution();
         Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking })
     }
 
