@@ -80,6 +80,16 @@ impl IdStats {
         Self { set: is_small.then_some(set), has_null, postings: worth.then(|| post_rows(column)).flatten() }
     }
 
+    /// All or none, where the set of ids tells; never single rows.
+    fn decide(&self, wanted: &[Id]) -> Option<Left> {
+        let set = self.set.as_ref()?;
+        let hits = set.iter().filter(|id| wanted.binary_search(id).is_ok()).count();
+        if hits == 0 {
+            return Some(Left::None);
+        }
+        (hits == set.len() && !self.has_null).then_some(Left::All)
+    }
+
     /// The rows whose id is one of `wanted`, ascending; `None`: there are no postings, look through the column.
     fn rows_of(&self, column: &FixedSizeBinaryArray, wanted: &[Id]) -> Option<Vec<u32>> {
         let postings = self.postings.as_ref()?;
@@ -130,6 +140,12 @@ impl HotBatch {
         Self { ts: bounds(&rows, "ts"), received: bounds(&rows, "received"), bytes: values + posted, rows, first, last, ids }
     }
 
+    /// The place in the log of a row.
+    pub fn offset_of(&self, row: usize) -> Offset {
+        let offsets = self.rows.column(self.rows.num_columns() - 1).as_primitive::<UInt64Type>();
+        Offset(offsets.value(row))
+    }
+
     pub fn id_stats(&self, column: usize) -> Option<&IdStats> {
         self.ids.get(column)?.as_ref()
     }
@@ -137,20 +153,27 @@ impl HotBatch {
     /// The rows whose id in `column` is one of `wanted`, which is in order.
     pub fn keep(&self, column: usize, wanted: &[Id]) -> Left {
         let Some(stats) = self.id_stats(column) else { return Left::All };
-        if let Some(set) = &stats.set {
-            let hits = set.iter().filter(|id| wanted.binary_search(id).is_ok()).count();
-            if hits == 0 {
-                return Left::None;
-            }
-            if hits == set.len() && !stats.has_null {
-                return Left::All;
-            }
+        if let Some(decided) = stats.decide(wanted) {
+            return decided;
         }
         let ids = self.rows.column(column).as_fixed_size_binary();
         let rows = stats.rows_of(ids, wanted).unwrap_or_else(|| {
             let hit = |row: &u32| ids.is_valid(*row as usize) && wanted.binary_search(&id_at(ids, *row as usize)).is_ok();
             (0..ids.len() as u32).filter(hit).collect()
         });
+        if rows.is_empty() { Left::None } else { Left::Rows(rows) }
+    }
+
+    /// Those of the rows whose id in `column` is one of `wanted`, which is in order.
+    pub fn keep_of(&self, column: usize, wanted: &[Id], mut rows: Vec<u32>) -> Left {
+        match self.id_stats(column).map(|stats| stats.decide(wanted)) {
+            None | Some(Some(Left::All)) => {}
+            Some(Some(_)) => return Left::None,
+            Some(None) => {
+                let ids = self.rows.column(column).as_fixed_size_binary();
+                rows.retain(|row| ids.is_valid(*row as usize) && wanted.binary_search(&id_at(ids, *row as usize)).is_ok());
+            }
+        }
         if rows.is_empty() { Left::None } else { Left::Rows(rows) }
     }
 }

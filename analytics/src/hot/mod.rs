@@ -1,7 +1,8 @@
 //! Hot tables: the events of the last hours in memory, as Arrow batches that SQL reads without copying them.
 //!
 //! # Promises
-//! - A row is in its table as soon as it is durable and the reader has got to it; [`HotTables::changed`] says how far.
+//! - A row is in its table as soon as it is durable and the reader has got to it; [`HotTables::changed`] says how far, and
+//!   [`HotTables::changed_of`] when rows of one kind have come or gone.
 //! - Every row of a kind with `snapshot.first <= offset < snapshot.end` is in the snapshot, once, in the log's order.
 //! - A snapshot never changes. Its columns share the buffers of the log's batches, or, where those were small, of the
 //!   batch of about [`HotConfig::batch_rows`] rows into which they were put together once.
@@ -11,6 +12,7 @@
 //!   trimmed past it, it drops what it has and goes on with the oldest row there is.
 
 mod batch;
+mod pick;
 pub mod provider;
 mod reader;
 pub mod scan;
@@ -32,7 +34,9 @@ use rollcall_stream::EventBatch;
 use tokio::sync::watch;
 
 pub use batch::HotBatch;
+use batch::Left;
 pub use provider::{HotScan, HotTable};
+use scan::Selection;
 use table::KINDS;
 pub use visible::{Erased, Visible};
 
@@ -64,14 +68,27 @@ pub enum HotError {
 #[derive(Debug, Default)]
 pub struct HotSnapshot {
     /// In the order of the log.
-    pub batches: Vec<Arc<HotBatch>>,
+    pub batches: Arc<[Arc<HotBatch>]>,
     /// Every row of the kind from this offset on is here.
     pub first: Offset,
     /// Up to this offset the log has been read.
     pub end: Offset,
+    /// Up to where it had been read when rows last left for being too old or too many.
+    pub shrunk: Offset,
 }
 
 impl HotSnapshot {
+    /// Whether a row at `since` or later may be wanted: what the statistics and exact tests of the newest batches leave.
+    pub fn has_since(&self, since: Offset, selection: &Selection) -> bool {
+        let newest = self.batches.iter().rev().take_while(|batch| batch.last >= since);
+        newest.filter(|batch| selection.may_have(batch)).any(|batch| match selection.left_of(batch) {
+            Left::None => false,
+            Left::All => true,
+            // The rows are in the order of the log.
+            Left::Rows(rows) => rows.last().is_some_and(|row| batch.offset_of(*row as usize) >= since),
+        })
+    }
+
     pub fn rows(&self) -> usize {
         self.batches.iter().map(|batch| batch.rows.num_rows()).sum()
     }
@@ -92,6 +109,9 @@ struct Growing {
     open: Vec<Arc<HotBatch>>,
     open_rows: usize,
     first: Offset,
+    shrunk: Offset,
+    /// Rows have come or gone since it was last published.
+    is_changed: bool,
 }
 
 /// The tables. Shared by the reader, which grows them, and everybody who asks.
@@ -100,12 +120,21 @@ pub struct HotTables {
     growing: Mutex<[Growing; KINDS.len()]>,
     current: RwLock<[Arc<HotSnapshot>; KINDS.len()]>,
     changed: watch::Sender<Offset>,
+    /// By kind; each moves with the rows of its kind only.
+    changed_of: [watch::Sender<Offset>; KINDS.len()],
 }
 
 impl HotTables {
     /// Empty tables; [`HotTables::run`] fills them.
     pub fn new(config: HotConfig) -> Arc<Self> {
-        Arc::new(Self { config, growing: Mutex::default(), current: RwLock::default(), changed: watch::Sender::new(Offset(0)) })
+        let changed = || watch::Sender::new(Offset(0));
+        Arc::new(Self {
+            config,
+            growing: Mutex::default(),
+            current: RwLock::default(),
+            changed: changed(),
+            changed_of: std::array::from_fn(|_| changed()),
+        })
     }
 
     /// The newest state of a kind's table.
@@ -122,6 +151,15 @@ impl HotTables {
         self.changed.subscribe()
     }
 
+    /// Up to which offset the log had been read when rows of the kind last came or went. Others do not move it.
+    ///
+    /// # Panics
+    /// When the kind is not a table.
+    pub fn changed_of(&self, kind: Kind) -> watch::Receiver<Offset> {
+        let index = table::index(kind).expect("only the kinds that are tables change");
+        self.changed_of[index].subscribe()
+    }
+
     /// Rows and bytes of all tables together.
     pub fn size(&self) -> (usize, usize) {
         let current = self.current.read();
@@ -132,9 +170,9 @@ impl HotTables {
     pub fn begin_at(&self, first: Offset) {
         let mut growing = self.growing.lock();
         for table in growing.iter_mut() {
-            *table = Growing { first, ..Growing::default() };
+            *table = Growing { first, shrunk: first, is_changed: true, ..Growing::default() };
         }
-        self.publish(&growing, first);
+        self.publish(&mut growing, first);
     }
 
     /// Takes what was read from the log, up to `next`, and lets the oldest go beyond the bounds. Batches of kinds that
@@ -145,27 +183,27 @@ impl HotTables {
             let Some(index) = table::index(batch.kind) else { continue };
             growing[index].push(HotBatch::new(table::present(batch.kind, batch.first, &batch.rows)), self.config.batch_rows);
         }
-        self.evict(&mut growing, now);
-        self.publish(&growing, next);
+        self.evict(&mut growing, now, next);
+        self.publish(&mut growing, next);
     }
 
     /// Lets the oldest batches of each table go, as the bounds would.
     #[cfg(test)]
     pub(crate) fn forget(&self, batches: usize) {
         let mut growing = self.growing.lock();
+        let end = *self.changed.borrow();
         for table in growing.iter_mut() {
             table.close_open();
-            (0..batches.min(table.closed.len())).for_each(|_| table.drop_oldest());
+            (0..batches.min(table.closed.len())).for_each(|_| table.drop_oldest(end));
         }
-        let end = *self.changed.borrow();
-        self.publish(&growing, end);
+        self.publish(&mut growing, end);
     }
 
-    fn evict(&self, growing: &mut [Growing; KINDS.len()], now: UtcMillis) {
+    fn evict(&self, growing: &mut [Growing; KINDS.len()], now: UtcMillis, end: Offset) {
         let oldest = now.0.saturating_sub(self.config.keep.as_millis() as i64);
         for table in growing.iter_mut() {
             while table.closed.first().is_some_and(|batch| batch.received.1 < oldest) {
-                table.drop_oldest();
+                table.drop_oldest(end);
             }
         }
         let mut bytes: usize = growing.iter().map(Growing::bytes).sum();
@@ -173,17 +211,22 @@ impl HotTables {
             let tables = growing.iter_mut().filter(|table| !table.closed.is_empty());
             let Some(table) = tables.min_by_key(|table| table.closed[0].first) else { break };
             bytes -= table.closed[0].bytes;
-            table.drop_oldest();
+            table.drop_oldest(end);
         }
     }
 
-    fn publish(&self, growing: &[Growing; KINDS.len()], end: Offset) {
+    /// Shows the new state, then tells of it: whoever is told finds it.
+    fn publish(&self, growing: &mut [Growing; KINDS.len()], end: Offset) {
+        let changed: Vec<bool> = growing.iter_mut().map(|table| std::mem::take(&mut table.is_changed)).collect();
         let mut current = self.current.write();
-        for (shown, table) in current.iter_mut().zip(growing) {
-            let batches = table.closed.iter().chain(&table.open).cloned().collect();
-            *shown = Arc::new(HotSnapshot { batches, first: table.first, end });
+        for ((shown, table), is_changed) in current.iter_mut().zip(growing.iter()).zip(&changed) {
+            let batches = if *is_changed { table.batches() } else { Arc::clone(&shown.batches) };
+            *shown = Arc::new(HotSnapshot { batches, first: table.first, end, shrunk: table.shrunk });
         }
         drop(current);
+        for (kind, _) in self.changed_of.iter().zip(changed).filter(|(_, is_changed)| *is_changed) {
+            kind.send_replace(end);
+        }
         self.changed.send_replace(end);
     }
 }
@@ -192,6 +235,7 @@ impl Growing {
     /// Adds a batch behind the others. One that is large enough stays as it is; small ones are put together when they
     /// are enough.
     fn push(&mut self, batch: HotBatch, batch_rows: usize) {
+        self.is_changed = true;
         let rows = batch.rows.num_rows();
         if rows >= batch_rows / 2 {
             self.close_open();
@@ -231,9 +275,15 @@ impl Growing {
         }
     }
 
-    fn drop_oldest(&mut self) {
+    /// `end`: up to where the log has been read.
+    fn drop_oldest(&mut self, end: Offset) {
         let batch = self.closed.remove(0);
         self.first = Offset(batch.last.0 + 1);
+        (self.shrunk, self.is_changed) = (end, true);
+    }
+
+    fn batches(&self) -> Arc<[Arc<HotBatch>]> {
+        self.closed.iter().chain(&self.open).cloned().collect()
     }
 
     fn bytes(&self) -> usize {

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -21,6 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use rollcall_model::event::Kind;
 
 use super::batch::{HotBatch, Left};
+use super::pick::{self, Picked};
 use super::scan::{self, Selection};
 use super::table;
 use super::visible::Visible;
@@ -178,7 +178,8 @@ impl ExecutionPlan for HotScan {
             kind: self.kind,
             selection: Arc::clone(&self.selection),
             visible: self.visible.clone(),
-            projection: self.projection.clone(),
+            schema: Arc::clone(&self.schema),
+            columns: self.projection.clone().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             limit: self.limit.unwrap_or(usize::MAX),
             picked: Vec::new(),
             picked_rows: 0,
@@ -209,34 +210,28 @@ struct Picking {
     kind: Kind,
     selection: Arc<Selection>,
     visible: Visible,
-    projection: Option<Vec<usize>>,
+    schema: SchemaRef,
+    /// Of the table's columns.
+    columns: Vec<usize>,
     limit: usize,
-    picked: Vec<(RecordBatch, Vec<u32>)>,
+    picked: Vec<Picked>,
     picked_rows: usize,
     ended: bool,
 }
 
 impl Picking {
     fn project(&self, batch: &HotBatch) -> Result<RecordBatch> {
-        Ok(match &self.projection {
-            Some(columns) => batch.rows.project(columns)?,
-            None => batch.rows.clone(),
-        })
+        let columns = self.columns.iter().map(|column| Arc::clone(batch.rows.column(*column))).collect();
+        // Perhaps only the number of rows is asked for.
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
     /// The picked rows as one batch.
     fn flush(&mut self) -> Result<RecordBatch> {
         let picked = std::mem::take(&mut self.picked);
         self.picked_rows = 0;
-        let places: Vec<(usize, usize)> =
-            picked.iter().enumerate().flat_map(|(batch, (_, rows))| rows.iter().map(move |row| (batch, *row as usize))).collect();
-        let batches: Vec<&RecordBatch> = picked.iter().map(|(batch, _)| batch).collect();
-        if self.projection.as_ref().is_some_and(Vec::is_empty) {
-            // Only the number of rows is asked for.
-            let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
-            return Ok(RecordBatch::try_new_with_options(batches[0].schema(), Vec::new(), &options)?);
-        }
-        Ok(interleave_record_batch(&batches, &places)?)
+        Ok(pick::together(&picked, &self.schema, &self.columns)?)
     }
 
     fn advance(&mut self) -> Result<Option<RecordBatch>> {
@@ -251,8 +246,7 @@ impl Picking {
                         continue;
                     }
                     self.picked_rows += rows.len();
-                    let projected = self.project(&batch)?;
-                    self.picked.push((projected, rows));
+                    self.picked.push((batch, rows));
                     if self.picked_rows >= PICKED_ROWS_MAX {
                         return self.flush().map(Some);
                     }

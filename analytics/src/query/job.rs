@@ -17,6 +17,7 @@ use super::cancel::{self, Wanted};
 use super::engine::Inner;
 use super::error::{self, Bound, QueryError};
 use super::limits::Limits;
+use super::reads::{Read, Reading};
 use super::session::{Session, Sources, Surroundings};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
@@ -45,6 +46,7 @@ pub(super) struct Shape {
     pub schema: SchemaRef,
     pub warnings: Vec<String>,
     pub tables: Vec<String>,
+    pub reads: Vec<Read>,
     pub key: RowKey,
     pub is_ordered: bool,
 }
@@ -133,12 +135,13 @@ impl Job {
 
     async fn plan(&self, accepted: Accepted) -> Result<Planned, QueryError> {
         let session = self.session()?;
-        let explains = accepted.explains;
+        let (explains, mut reading) = (accepted.explains, Reading::begin(&session.sources));
         let plan = self.logical(&session, accepted).await?;
         let Session { state, names, sources, lacking } = &session;
         let fault = |error: DataFusionError| self.fault(&error, &session);
         let tables = tables_of(&plan, sources).map_err(fault)?;
         let (key, is_ordered) = (RowKey::of(&plan), stream::is_ordered(&plan));
+        reading.look_at(&plan).map_err(fault)?;
         let mut warnings: Vec<String> = tables.iter().filter_map(|name| sources.get(name)).flat_map(|source| source.warnings()).collect();
         let plan = if self.caller.has_student_rights() {
             state.optimize(&plan).map_err(fault)?
@@ -150,10 +153,11 @@ impl Job {
             warnings.extend(guarded.warnings);
             guarded.plan
         };
+        let reads = reading.reads(&plan).map_err(fault)?;
         let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
         warnings.extend(lacking.all().iter().map(ToString::to_string));
-        let shape = Shape { schema: ids::shown_schema(&plan.schema()), warnings, tables, key, is_ordered };
+        let shape = Shape { schema: ids::shown_schema(&plan.schema()), warnings, tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
     }
 

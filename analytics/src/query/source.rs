@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
 use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 
@@ -57,6 +58,13 @@ pub trait TableSource: Send + Sync + 'static {
     /// together with others.
     fn changed(&self) -> Option<watch::Receiver<Offset>> {
         None
+    }
+
+    /// Whether what has changed since the log's `since` can show in a scan with these filters, which are in the words of the
+    /// optimizer and all true of every row that the scan lets through. A table that cannot tell cheaply says yes.
+    fn has_news(&self, since: Offset, filters: &[Expr]) -> bool {
+        let _ = (since, filters);
+        true
     }
 
     /// What the caller of every query on this table should know now, such as a file that could not be read.

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::QueryError;
+use super::reads::Read;
 
 /// Batches that wait for the door; the query stops making more until one is taken.
 pub(super) const WAITING_BATCHES_MAX: usize = 4;
@@ -28,6 +29,8 @@ pub struct QueryStream {
     pub warnings: Vec<String>,
     /// Names of the tables that the query reads.
     pub tables: Vec<String>,
+    /// What of those tables its rows depend on.
+    pub reads: Vec<Read>,
     /// What tells its rows apart.
     pub key: RowKey,
     /// Whether the text asks for an order of the rows.

@@ -8,7 +8,8 @@
 //! - It is the caller's query with scope, limits and privacy like every other: [`QueryEngine::run`] computes it each time.
 //! - Callers of the same scope with the same text share one computation and one topic.
 //! - At most one computation of a query every [`LiveConfig::interval`], or [`LiveConfig::interval_groups`] for roles that see
-//!   figures about groups only: each answer is another draw of the noise. Nothing is computed while nothing changes.
+//!   figures about groups only: each answer is another draw of the noise. Nothing is computed while nothing changes that can show
+//!   in the result: rows of another kind, or of a school that the plan's filters leave out, wake nobody.
 //! - Computations run in an engine of their own, few at a time. While boards are behind none runs and one that runs is
 //!   cancelled; when that lasts for [`LiveConfig::patience`] the costliest query ends, then the next.
 //! - A query ends with the error that its computation had, with the last of its followers, or by pressure. It is never

@@ -1,4 +1,4 @@
-//! One live query: computed, compared with what the topic holds, and left alone until its tables change.
+//! One live query: computed, compared with what the topic holds, and left alone until something comes that can show in it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,7 +15,9 @@ use super::Shared;
 use super::rows::Rows;
 use crate::hub::Subscription;
 use crate::query::caller::Caller;
+use crate::query::engine::QueryEngine;
 use crate::query::error::QueryError;
+use crate::query::reads::Read;
 
 /// Of the average time of a computation, the share of the newest: one of this many.
 const AVERAGE_OVER: u64 = 4;
@@ -33,10 +35,10 @@ pub struct Live {
     stop: CancellationToken,
 }
 
-/// One result, and the tables that it was made of.
+/// One result, and what it was made of.
 struct Computed {
     rows: Rows,
-    tables: Vec<String>,
+    reads: Vec<Read>,
 }
 
 impl Live {
@@ -95,15 +97,11 @@ impl Live {
 
     async fn keep(&self, shared: &Shared) -> QueryError {
         let mut pressed = shared.pressed.clone();
-        let mut tables: Vec<watch::Receiver<Offset>> = Vec::new();
         let mut earlier: Option<Rows> = None;
         loop {
             let Ok(turn) = shared.turns.acquire().await else { return QueryError::Stopped };
             calm(&mut pressed).await;
             let began = Instant::now();
-            for table in &mut tables {
-                table.mark_unchanged();
-            }
             let computed = tokio::select! {
                 biased;
                 () = behind(&mut pressed) => {
@@ -113,7 +111,7 @@ impl Live {
                 computed = self.compute(shared) => computed,
             };
             drop(turn);
-            let Computed { rows, tables: read } = match computed {
+            let Computed { rows, reads } = match computed {
                 Ok(computed) => computed,
                 Err(error) => return error,
             };
@@ -121,15 +119,12 @@ impl Live {
             let changes = rows.since(earlier.as_ref());
             if earlier.is_none() {
                 shared.hub.replace(&self.topic, changes);
-                tables = read.iter().filter_map(|name| shared.engine.source(name)?.changed()).collect();
-                // What came while it was computed may not be in the result.
-                tables.iter_mut().for_each(watch::Receiver::mark_changed);
             } else {
                 shared.hub.update(&self.topic, changes);
             }
             self.made.send_replace(Some(rows.len()));
             earlier = Some(rows);
-            any_changed(&mut tables).await;
+            news(&shared.engine, reads).await;
             tokio::time::sleep_until(began + self.interval).await;
         }
     }
@@ -142,7 +137,7 @@ impl Live {
         while let Some(batch) = stream.next().await {
             rows.add(&batch?, &key).map_err(|error| QueryError::Data { message: error.to_string() })?;
         }
-        Ok(Computed { rows, tables: std::mem::take(&mut stream.tables) })
+        Ok(Computed { rows, reads: std::mem::take(&mut stream.reads) })
     }
 
     fn count(&self, shared: &Shared, took: Duration) {
@@ -167,18 +162,35 @@ async fn behind(pressed: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Waits until one of the tables has changed; for ever when none tells.
-async fn any_changed(tables: &mut [watch::Receiver<Offset>]) {
-    if tables.is_empty() {
-        return std::future::pending().await;
+/// Waits until something has come, since the tables were read, that can show in the result; for ever when no table tells.
+async fn news(engine: &QueryEngine, reads: Vec<Read>) {
+    let followed = |read: Read| engine.source(&read.table).and_then(|source| Some((source.changed()?, source, read)));
+    let mut tables: Vec<_> = reads.into_iter().filter_map(followed).collect();
+    loop {
+        for (changed, source, read) in &mut tables {
+            let position = *changed.borrow_and_update();
+            if position != read.upto && read.scans.iter().any(|filters| source.has_news(read.upto, filters)) {
+                return;
+            }
+            read.upto = position;
+        }
+        any_changed(tables.iter_mut().map(|(changed, ..)| changed)).await;
     }
-    let changed = tables.iter_mut().map(|table| {
+}
+
+/// Waits until one of the tables has changed; for ever when none can any more.
+async fn any_changed(tables: impl Iterator<Item = &mut watch::Receiver<Offset>>) {
+    let changed = tables.map(|table| {
         Box::pin(async {
             if table.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         })
     });
+    let changed: Vec<_> = changed.collect();
+    if changed.is_empty() {
+        return std::future::pending().await;
+    }
     select_all(changed).await;
 }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 
 use crate::history::{History, HistoryTable};
+use crate::hot::scan::Selection;
 use crate::hot::table::{self, KINDS};
 use crate::hot::{HotTable, HotTables};
 use crate::query::source::{About, ScopeColumns, TableSource};
@@ -108,7 +110,14 @@ impl TableSource for EventSource {
     }
 
     fn changed(&self) -> Option<watch::Receiver<Offset>> {
-        Some(self.tables.changed())
+        Some(self.tables.changed_of(self.kind))
+    }
+
+    fn has_news(&self, since: Offset, filters: &[Expr]) -> bool {
+        let snapshot = self.tables.snapshot(self.kind);
+        // What has left is in history, where there is one.
+        let has_lost = self.history.is_none() && snapshot.shrunk > since;
+        has_lost || since < snapshot.first || snapshot.has_since(since, &Selection::new(table::schema(self.kind), filters))
     }
 }
 

@@ -3,6 +3,7 @@
 mod distinct;
 mod limits;
 mod live;
+mod news;
 mod parameters;
 mod privacy;
 mod refusals;
