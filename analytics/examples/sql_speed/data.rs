@@ -79,8 +79,18 @@ pub fn readings(rows: std::ops::Range<u64>, per_day: u64) -> EventBatch {
     telemetry::encode(&rows.map(row).collect::<Vec<_>>())
 }
 
+/// The same without those of a school.
+pub fn acts_without(rows: std::ops::Range<u64>, all: u64, school: u64) -> EventBatch {
+    let of_others = |row: &u64| student_at(*row) / (SECTIONS_OF_A_SCHOOL * STUDENTS_OF_A_SECTION) != school;
+    encode_acts(rows.filter(of_others), all)
+}
+
 /// Acts `rows` of the last six hours, of which there are `all`.
 pub fn acts(rows: std::ops::Range<u64>, all: u64) -> EventBatch {
+    encode_acts(rows, all)
+}
+
+fn encode_acts(rows: impl Iterator<Item = u64>, all: u64) -> EventBatch {
     let row = |row: u64| {
         let student = student_at(row);
         let ts = UtcMillis(START_MS + 8 * 3_600_000 + (row as i128 * 6 * 3_600_000 / all as i128) as i64);

@@ -11,7 +11,7 @@ use rollcall_store::account::Role;
 use rollcall_stream::EventBatch;
 
 use crate::ask::{ask, caller, median, processor_ms, resident_bytes};
-use crate::{Result, TURNS, data};
+use crate::{Result, TURNS, data, live};
 
 /// Rows of a read of the log.
 const READ_ROWS: u64 = 20_000;
@@ -67,7 +67,7 @@ pub async fn run(rows: u64) -> Result<()> {
         }
         println!("| {name} | {:.2} | {:.2} | {rows} |", median(ms), median(cpu));
     }
-    Ok(())
+    live::run(&tables, &engine, rows).await
 }
 
 fn ratio(bytes: usize, raw: usize) -> f64 {

@@ -1,6 +1,7 @@
 //! How fast SQL is, through the query engine as its doors use it.
 //!
-//! `sql_speed hot [ROWS]`: a section's filter and a school's groups on ten million hot rows, and the memory that they take.
+//! `sql_speed hot [ROWS]`: a section's filter and a school's groups on ten million hot rows, the memory that they take,
+//! and what following a question about a school adds to each batch.
 //!
 //! `sql_speed files FOLDER [ROWS] [PYTHON]`: questions on fifty million rows of Parquet that history wrote into the folder
 //! (which is filled first when it is empty) and a hundred thousand hot ones. With a Python that has the package duckdb,
@@ -14,6 +15,7 @@ mod duckdb;
 mod feed;
 mod files;
 mod hot;
+mod live;
 
 /// What is wrong is shown as it is: this is a measurement.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
