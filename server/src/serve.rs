@@ -25,6 +25,7 @@ use rollcall_ingest::{Admission, AdmissionConfig, Gateway, GatewayConfig, Listen
 use rollcall_model::time::Clock;
 use rollcall_store::directory::DirectoryCache;
 use rollcall_store::password::Passwords;
+use rollcall_store::rollup::{self, Rollups};
 use rollcall_store::sink::Sink;
 use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
@@ -119,6 +120,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     });
     let readiness = Readiness::new(log.clone(), store.engine().to_string());
     start_sink(&mut running, &log, &store, &registry, &readiness).await?;
+    let rollups = Rollups::new(log.clone(), store.clone(), cache.clone(), &registry)?;
+    running.spawn("rollups", {
+        let stop = running.stop("rollups");
+        async move { Ok(rollups.run(stop).await?) }
+    });
     let history = crate::history::start(&mut running, &config, &log, &registry).await?;
     readiness.watch_history(history.status());
     let hub = Hub::new(Clock::System.now());
@@ -206,7 +212,7 @@ async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Ar
         segment_bytes_max: config.log.segment_bytes,
         budget_bytes: config.log.disk_budget_bytes,
         cache_bytes_max: usize::try_from(config.log.tail_bytes)?,
-        readers: ["sink", rollcall_analytics::history::READER].map(str::to_owned).to_vec(),
+        readers: ["sink", rollup::READER, rollcall_analytics::history::READER].map(str::to_owned).to_vec(),
         ..LogConfig::default()
     };
     let (dir, registry) = (config.data_dir.join("log"), registry.clone());
@@ -404,6 +410,8 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     let durable = log.end();
     // Readers are served from the log until it is closed, so the sink gets its chance first.
     running.end_after("sink", SINK_DRAIN, || log.status().readers.iter().any(|(reader, at)| reader == "sink" && *at >= durable)).await;
+    // What it has gathered and not written it reads again at the next start.
+    running.end("rollups").await;
     running.end("engagement").await;
     running.end("history").await;
     running.end("hot tables").await;

@@ -15,6 +15,7 @@ pub mod maintenance;
 mod migrate;
 pub mod password;
 pub mod query;
+pub mod rollup;
 pub mod roster;
 pub mod saved_query;
 pub mod secret;

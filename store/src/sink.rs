@@ -11,7 +11,7 @@
 //! Marks reach the database through here, a moment after they are durable in the log. Who answers for marks at once reads
 //! them from live attendance, which follows the same log.
 
-mod columns;
+pub(crate) mod columns;
 mod compress;
 mod encode;
 mod gathered;

@@ -9,4 +9,5 @@ pub mod devices;
 pub mod marks;
 pub mod names;
 pub mod reports;
+pub mod rollups;
 pub mod statuses;

@@ -22,13 +22,13 @@ const MICROS_MAX: i64 = 9_223_371_331_199_999_999;
 /// A batch that does not have the columns of its kind. The log refuses those, so this is a defect.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column} of a {kind:?} batch has another type than its schema says")]
-pub(super) struct EncodeError {
+pub(crate) struct EncodeError {
     kind: Kind,
     column: usize,
 }
 
 /// A batch's columns by type.
-pub(super) struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     kind: Kind,
     rows: &'a RecordBatch,
 }
@@ -84,31 +84,31 @@ impl<'a> Columns<'a> {
 }
 
 /// PostgreSQL's text has no NUL.
-pub(super) fn storable(text: &str) -> Cow<'_, str> {
+pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     if text.as_bytes().contains(&0) { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-pub(super) fn micros(ms: i64) -> i64 {
+pub(crate) fn micros(ms: i64) -> i64 {
     ms.saturating_sub(EPOCH_MS).saturating_mul(1000).clamp(MICROS_MIN, MICROS_MAX)
 }
 
-pub(super) fn instant(ms: i64) -> DateTime<Utc> {
+pub(crate) fn instant(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or_default()
 }
 
 /// The UTC date of a number of days since 1970; the epoch for what no calendar holds.
-pub(super) fn date(days: i32) -> NaiveDate {
+pub(crate) fn date(days: i32) -> NaiveDate {
     NaiveDate::from_num_days_from_ce_opt(days.saturating_add(719_163)).unwrap_or_default()
 }
 
-pub(super) fn id(ids: &FixedSizeBinaryArray, row: usize) -> Uuid {
+pub(crate) fn id(ids: &FixedSizeBinaryArray, row: usize) -> Uuid {
     Uuid::from_slice(ids.value(row)).expect("the column's values have sixteen bytes")
 }
 
-pub(super) fn optional_id(ids: &FixedSizeBinaryArray, row: usize) -> Option<Uuid> {
+pub(crate) fn optional_id(ids: &FixedSizeBinaryArray, row: usize) -> Option<Uuid> {
     ids.is_valid(row).then(|| id(ids, row))
 }
 
-pub(super) fn offset(batch: &EventBatch, row: usize) -> i64 {
+pub(crate) fn offset(batch: &EventBatch, row: usize) -> i64 {
     (batch.first.0 + row as u64).cast_signed()
 }
