@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, devices, districts, engagement, exports, marks, overview, people, reports, saved_queries, schools, sections, session, sql,
-    students, tokens,
+    accounts, audit, badges, dead_letters, device_days, devices, districts, engagement, exports, marks, overview, people, reports,
+    saved_queries, schools, sections, session, sql, students, tokens,
 };
 use crate::state::ApiState;
 
@@ -46,6 +46,7 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(marks::undo))
         .routes(routes!(devices::list, devices::create))
         .routes(routes!(devices::change))
+        .routes(routes!(device_days::days))
         .routes(routes!(badges::list, badges::issue))
         .routes(routes!(badges::revoke))
         .routes(routes!(dead_letters::list))

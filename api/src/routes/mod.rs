@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod audit;
 pub mod badges;
 pub mod dead_letters;
+pub mod device_days;
 pub mod devices;
 pub mod districts;
 pub mod engagement;

@@ -11,6 +11,7 @@ use rollcall_model::status::{Rule, Status};
 use rollcall_model::time::{UtcMillis, rfc3339};
 use rollcall_store::audit;
 use rollcall_store::directory::{PersonEntry, PersonKind};
+use rollcall_store::query::rollups::{self, EvidenceDay};
 use rollcall_store::query::statuses::{self, StatusChange};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -113,6 +114,42 @@ pub struct DayLine {
     pub date: NaiveDate,
     #[serde(flatten)]
     pub conclusion: Conclusion,
+    /// All scans of the date in sum, until some ten seconds ago; empty without any. One for each school that has scanned.
+    pub evidence: Vec<DayEvidence>,
+}
+
+/// The scans of one date at one school.
+#[derive(Serialize, ToSchema)]
+pub struct DayEvidence {
+    #[schema(value_type = Uuid)]
+    pub school: SchoolId,
+    pub scans: i64,
+    /// Scans of the directions in and out; others toggle.
+    pub ins: i64,
+    pub outs: i64,
+    /// Scans that waited in a scanner's queue.
+    pub offline: i64,
+    /// Scans that came more than five minutes after they happened.
+    pub late: i64,
+    #[serde(with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub first_scan: UtcMillis,
+    #[serde(with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub last_scan: UtcMillis,
+    #[serde(with = "rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_in: Option<UtcMillis>,
+    #[serde(with = "rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_out: Option<UtcMillis>,
+}
+
+impl From<&EvidenceDay> for DayEvidence {
+    fn from(day: &EvidenceDay) -> Self {
+        let EvidenceDay { date: _, school, scans, ins, outs, offline, late, first_scan, last_scan, first_in, last_out } = *day;
+        Self { school, scans, ins, outs, offline, late, first_scan, last_scan, first_in, last_out }
+    }
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -206,8 +243,12 @@ pub async fn days(
     audit_read(&state, &caller, id, json!({"from": from, "to": to})).await?;
     let mut tenant = caller.tenant(&state).await?;
     let days = statuses::days(&mut tenant, caller.district, id, from, to).await?;
+    let scanned = rollups::student_days(&mut tenant, id, from, to).await?;
     let zone = zone_of(&caller, entry);
-    let line = |change: StatusChange| DayLine { date: change.date, conclusion: recorded(change, zone) };
+    let line = |change: StatusChange| {
+        let evidence = scanned.iter().filter(|day| day.date == change.date).map(DayEvidence::from).collect();
+        DayLine { date: change.date, conclusion: recorded(change, zone), evidence }
+    };
     let items = days.into_iter().filter(|change| visible(change.date)).map(line).collect();
     Ok(Json(Page { items, next: None }))
 }

@@ -6,6 +6,7 @@ mod live;
 mod marks;
 mod matrix;
 mod reports;
+mod rollups;
 mod sessions;
 mod tables;
 mod town;

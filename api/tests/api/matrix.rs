@@ -100,6 +100,7 @@ fn entries() -> Vec<Entry> {
             [401, 403, 403, 403, 403, 403, 201],
         ),
         change(Method::PATCH, "/api/v1/devices/{id=device}", |_| Some(json!({"name": "Main gate"})), IT),
+        get("/api/v1/devices/{id=device}/days", IT),
         get("/api/v1/badges?person={student}", OFFICE),
         change(Method::POST, "/api/v1/badges", |ids| Some(json!({"person": ids.student})), [401, 403, 201, 201, 403, 403, 403]),
         change(Method::POST, "/api/v1/badges/{id=badge}/revoke", none, OFFICE),

@@ -1,6 +1,6 @@
 // Requests to /api/v1: one place for time limits, problem documents and pages of lists.
 
-import type { DeadLetter, Id, Mark, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
+import type { DeadLetter, DeviceDay, Id, Mark, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
 
 /** A request without an answer by then is reported as "no network". */
 const ANSWER_WITHIN_MS = 10_000;
@@ -90,5 +90,6 @@ export const api = {
   wholeClassPresent: (section: Id, period: Id, date: string, key: string) =>
     ask<Page<Mark>>('POST', '/marks', { section, period, date, whole_class: 'present' }, key),
   undoMark: (id: Id) => ask<Mark>('POST', `/marks/${id}/undo`),
+  deviceDays: (device: Id) => ask<Page<DeviceDay>>('GET', `/devices/${device}/days`).then((page) => page.items),
   deadLetters: () => ask<Page<DeadLetter>>('GET', '/dead-letters').then((page) => page.items),
 };

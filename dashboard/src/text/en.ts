@@ -3,6 +3,7 @@
 import type { Role, Status } from '../api/types.ts';
 
 const plural = (count: number, one: string, many: string) => `${count} ${count === 1 ? one : many}`;
+const duration = (minutes: number) => (minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ''}`);
 
 export const en = {
   product: 'Rollcall',
@@ -422,6 +423,18 @@ export const en = {
     device: 'Device',
     code: 'Reason',
     received: 'Received',
+  },
+
+  week: {
+    title: 'Week',
+    none: 'Not heard in the last seven days.',
+    heard: (minutes: number, silent: number) => `heard in ${duration(minutes)}${silent > 0 ? `, silent for ${duration(silent)} at most` : ''}`,
+    scans: (count: number) => plural(count, 'scan', 'scans'),
+    readings: (count: number) => plural(count, 'reading', 'readings'),
+    activities: (count: number) => plural(count, 'event of apps', 'events of apps'),
+    heartbeats: (count: number) => plural(count, 'heartbeat', 'heartbeats'),
+    late: (count: number, minutes: number) => `${count} late, by ${duration(minutes)} at most`,
+    battery: (least: number, most: number) => (least === most ? `battery ${most} %` : `battery ${least} to ${most} %`),
   },
 };
 
