@@ -6,7 +6,7 @@
 //!   ends the connection.
 //! - Readers pull. What a reader has not taken is merged by the hub, never queued; a reader that does not take a message
 //!   within `live_write_timeout` is disconnected with 1013.
-//! - The topic `sql` of a WebSocket is a question: its result, then what changes in it (`rollcall_analytics::query::live`). It
+//! - The topic `sql` is a question: its result, then what changes in it (`rollcall_analytics::query::live`). It
 //!   ends when the rights of its reader have changed; the reader then subscribes again.
 //! - One task a connection; values are encoded once for all readers and copied into each envelope.
 
@@ -18,6 +18,7 @@ mod slots;
 mod socket;
 mod sse;
 mod topic;
+mod what;
 
 use axum::Router;
 use axum::routing::get;

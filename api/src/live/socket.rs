@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use rollcall_analytics::query::Caller as QueryCaller;
 use rollcall_websocket::{Limits, WebSocket};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -25,6 +24,7 @@ use super::feed::{Feed, Next};
 use super::protocol::{self, Op};
 use super::slots::LiveSlot;
 use super::topic::Topic;
+use super::what::{SQL, What};
 
 /// Most topics followed on one connection.
 pub const SUBSCRIPTIONS_MAX: usize = 64;
@@ -103,9 +103,6 @@ pub async fn upgrade(State(state): State<ApiState>, mut request: Request) -> Res
     Ok(response)
 }
 
-/// The topic that is a question.
-const SQL: &str = "sql";
-
 /// What a subscription's future gives back: its feed, to be asked again.
 type Pulled = (u64, (Feed, Next));
 type Pull = Abortable<BoxFuture<'static, Pulled>>;
@@ -113,31 +110,6 @@ type Pull = Abortable<BoxFuture<'static, Pulled>>;
 struct Followed {
     what: What,
     abort: AbortHandle,
-}
-
-/// What a subscription was allowed to follow.
-enum What {
-    Topic(Topic),
-    /// A question by whoever the account was then.
-    Query(Box<QueryCaller>),
-}
-
-impl What {
-    /// Why it may not be followed any longer.
-    fn refused(&self, id: u64, access: &Access) -> Option<String> {
-        let refused = match self {
-            Self::Topic(topic) => access.check(*topic),
-            Self::Query(asked) => match access.asks() {
-                Ok(asks) if asks == **asked => Ok(()),
-                Ok(_) => {
-                    let message = "the rights of this account have changed; subscribe again";
-                    return Some(protocol::refusal(Some(id), "rights_changed", message));
-                }
-                Err(error) => Err(error),
-            },
-        };
-        refused.err().map(|error| protocol::refused(Some(id), &error))
-    }
 }
 
 struct Connection {
@@ -328,7 +300,7 @@ impl Connection {
             return Err(End::SessionEnded);
         }
         let refused: Vec<(u64, String)> =
-            self.followed.iter().filter_map(|(id, followed)| Some((*id, followed.what.refused(*id, &self.access)?))).collect();
+            self.followed.iter().filter_map(|(id, followed)| Some((*id, followed.what.refused(Some(*id), &self.access)?))).collect();
         for (id, refusal) in refused {
             self.forget(id);
             self.say(refusal).await?;

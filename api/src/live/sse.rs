@@ -3,6 +3,9 @@
 //! Each event is named after its `op`, carries the same JSON as the WebSocket (without `id`), and has the version as its
 //! `id`, so that a browser that comes back says `Last-Event-ID` and gets the missing deltas. HTTP pulls the stream, so a
 //! slow reader is merged by the hub like any.
+//!
+//! `?topic=sql&sql=…` is a live query with the rights, bounds and audit that it has on a WebSocket. Its first event comes when
+//! it has been computed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,8 +15,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::stream;
-use rollcall_analytics::hub::{Subscription, Update};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
+use rollcall_analytics::hub::Update;
 use serde::Deserialize;
 
 use crate::caller::Caller;
@@ -22,9 +26,11 @@ use crate::problem::ApiError;
 use crate::state::ApiState;
 
 use super::access::{Access, Change};
+use super::feed::{Feed, Next};
 use super::protocol;
 use super::slots::LiveSlot;
 use super::topic::Topic;
+use super::what::{self, What};
 
 /// A comment keeps proxies from ending a quiet stream.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -36,13 +42,17 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub struct EventsQuery {
     topic: String,
     since: Option<u64>,
+    sql: Option<String>,
 }
+
+/// What the stream waits for. It is kept while other things happen: an update that is on its way must not be lost.
+type Pull = BoxFuture<'static, (Feed, Next)>;
 
 struct Following {
     state: ApiState,
     access: Access,
-    topic: Topic,
-    subscription: Subscription,
+    what: What,
+    pull: Pull,
     ended: bool,
     _slot: LiveSlot,
 }
@@ -54,17 +64,28 @@ pub async fn events(
     headers: HeaderMap,
     Params(query): Params<EventsQuery>,
 ) -> Result<Response, ApiError> {
-    let topic = Topic::parse(&query.topic).ok_or(ApiError::NotFound("topic"))?;
     let access = Access::new(&state, &caller);
-    access.check(topic)?;
-    let config = &state.config;
-    let slot = state.live.take(caller.who.account, config.live_connections_max, config.live_connections_per_account_max)?;
     // A browser repeats the first address when it comes back, so what it has seen since counts more.
     let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
-    let subscription = state.hub.subscribe(&query.topic, seen.or(query.since));
+    let since = seen.or(query.since);
+    let config = &state.config;
+    let slot = state.live.take(caller.who.account, config.live_connections_max, config.live_connections_per_account_max)?;
+    let (what, feed) = match (query.topic.as_str(), query.sql) {
+        (what::SQL, Some(sql)) => {
+            let asks = access.asks()?;
+            (What::Query(Box::new(asks.clone())), Feed::query(state.clone(), asks, sql, since))
+        }
+        (what::SQL, None) => return Err(ApiError::field("sql", "missing", "the topic sql has its question in sql")),
+        (_, Some(_)) => return Err(ApiError::field("sql", "unknown", "only the topic sql has a question")),
+        (name, None) => {
+            let topic = Topic::parse(name).ok_or(ApiError::NotFound("topic"))?;
+            access.check(topic)?;
+            (What::Topic(topic), Feed::Topic(state.hub.subscribe(name, since)))
+        }
+    };
     state.metrics.live_connections.inc();
     state.metrics.live_subscriptions.inc();
-    let following = Following { state, access, topic, subscription, ended: false, _slot: slot };
+    let following = Following { state, access, what, pull: feed.next().boxed(), ended: false, _slot: slot };
     let body = Body::from_stream(stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -91,24 +112,33 @@ impl Following {
                 change = self.access.changed() => {
                     let refusal = match change {
                         Change::Ended => Some(protocol::refused(None, &ApiError::Unauthenticated)),
-                        Change::Rights => self.access.check(self.topic).err().map(|error| protocol::refused(None, &error)),
+                        Change::Rights => self.what.refused(None, &self.access),
                     };
                     if let Some(refusal) = refusal {
                         return Some(self.end(&refusal));
                     }
                 }
-                update = self.subscription.next() => return Some(match update {
-                    Some(_) if self.access.take_stale() && self.access.check(self.topic).is_err() => {
-                        self.end(&protocol::refused(None, &ApiError::Forbidden("this topic is no longer this account's to follow")))
-                    }
-                    Some(update) => {
-                        self.state.metrics.live_messages.with_label_values(&[protocol::kind(&update)]).inc();
-                        event(&update)
-                    }
-                    None => self.end(&protocol::refusal(None, "topic_ended", "this topic is not published now")),
-                }),
+                (feed, next) = &mut self.pull => return Some(self.on_next(feed, next)),
                 () = tokio::time::sleep(KEEP_ALIVE_EVERY) => return Some(Bytes::from_static(b": keep-alive\n\n")),
             }
+        }
+    }
+
+    fn on_next(&mut self, feed: Feed, next: Next) -> Bytes {
+        // The directory may have changed since this was allowed: then it is checked before anything is said.
+        let refusal = if self.access.take_stale() { self.what.refused(None, &self.access) } else { None };
+        if let Some(refusal) = refusal {
+            return self.end(&refusal);
+        }
+        match next {
+            Next::Update(update) => {
+                // What changes until this one has been taken is merged by the hub.
+                self.pull = feed.next().boxed();
+                self.state.metrics.live_messages.with_label_values(&[protocol::kind(&update)]).inc();
+                event(&update)
+            }
+            Next::Ended => self.end(&protocol::refusal(None, "topic_ended", "this topic is not published now")),
+            Next::Failed(error) => self.end(&protocol::refused(None, &error)),
         }
     }
 

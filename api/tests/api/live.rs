@@ -248,3 +248,37 @@ async fn events_have_the_same_content() {
     assert_eq!(ask(As::It, None).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(ask(As::Foreign, None).await.unwrap().status(), StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_live_query_comes_as_events_too() {
+    let town = Town::start().await;
+    let ask = |who: As, query: &str| {
+        let request = Request::builder().uri(format!("/live/v1/events?{query}")).header("cookie", &town.cookies[&who]);
+        town.router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    let (student, section) = (town.own.student, town.own.section);
+    let sql = format!("select status from attendance_now where student = '{student}' and section = '{section}'");
+    let status = format!("topic=sql&sql={}", sql.replace(' ', "%20").replace('=', "%3D"));
+    let response = ask(As::Office, &status).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut events = response.into_body().into_data_stream();
+    let mut next = async || {
+        let chunk = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
+        String::from_utf8(chunk.to_vec()).unwrap()
+    };
+    let snapshot = next().await;
+    assert!(snapshot.contains("event: snapshot\n") && !snapshot.contains("tardy"), "{snapshot}");
+    mark(&town, "tardy").await;
+    let delta = next().await;
+    assert!(delta.contains("event: delta\n") && delta.contains("[\"tardy\"]"), "{delta}");
+    let mut wrong = ask(As::Office, "topic=sql&sql=select%20nothing%20from%20attendance_now").await.unwrap().into_body().into_data_stream();
+    let error = tokio::time::timeout(PATIENCE, wrong.next()).await.unwrap().unwrap().unwrap();
+    let error = String::from_utf8(error.to_vec()).unwrap();
+    assert!(error.starts_with("event: error\n") && error.contains("\"line\":1,\"column\":8"), "{error}");
+    assert!(wrong.next().await.is_none(), "an error is the end");
+    let guardian = ask(As::Guardian, &status).await.unwrap().into_body().into_data_stream().next().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&guardian).contains("\"op\":\"error\""), "{guardian:?}");
+    for query in ["topic=sql", "topic=section&sql=select%201"] {
+        assert_eq!(ask(As::Office, query).await.unwrap().status(), StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+    }
+}
