@@ -142,6 +142,23 @@ export interface paths {
         patch: operations["change_device"];
         trace?: never;
     };
+    "/api/v1/devices/{id}/days": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a device said on each date, newest first; for IT staff. Dates on which it said nothing are left out. */
+        get: operations["list_device_days"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/districts/{id}/attendance": {
         parameters: {
             query?: never;
@@ -805,7 +822,7 @@ export interface components {
             in_session: boolean;
             /**
              * Format: int32
-             * @description Minutes after midnight in that zone now.
+             * @description Minutes after local midnight now, at the school whose clocks are furthest ahead.
              */
             minute: number;
             /**
@@ -1083,10 +1100,44 @@ export interface components {
              */
             student?: string | null;
         };
+        /** @description The scans of one date at one school. */
+        DayEvidence: {
+            /** Format: date-time */
+            first_in?: string | null;
+            /** Format: date-time */
+            first_scan: string;
+            /**
+             * Format: int64
+             * @description Scans of the directions in and out; others toggle.
+             */
+            ins: number;
+            /** Format: date-time */
+            last_out?: string | null;
+            /** Format: date-time */
+            last_scan: string;
+            /**
+             * Format: int64
+             * @description Scans that came more than five minutes after they happened.
+             */
+            late: number;
+            /**
+             * Format: int64
+             * @description Scans that waited in a scanner's queue.
+             */
+            offline: number;
+            /** Format: int64 */
+            outs: number;
+            /** Format: int64 */
+            scans: number;
+            /** Format: uuid */
+            school: string;
+        };
         /** @description A day in a list of days. */
         DayLine: components["schemas"]["Conclusion"] & {
             /** Format: date */
             date: string;
+            /** @description All scans of the date in sum, until some ten seconds ago; empty without any. One for each school that has scanned. */
+            evidence: components["schemas"]["DayEvidence"][];
         };
         DeadLetterInfo: {
             code: string;
@@ -1161,6 +1212,80 @@ export interface components {
         DeviceChange: {
             disabled?: boolean | null;
             name?: string | null;
+        };
+        /** @description One date of a device, by event time in the school's zone. It holds what was said until some ten seconds ago. */
+        DeviceDayLine: {
+            /**
+             * Format: int64
+             * @description Events of learning apps.
+             */
+            activities: number;
+            /** Format: double */
+            battery_max?: number | null;
+            /**
+             * Format: double
+             * @description Charge, 0 to 1.
+             */
+            battery_min?: number | null;
+            /**
+             * Format: int64
+             * @description Connections and disconnections, by the gateway's word.
+             */
+            connects: number;
+            /** Format: date */
+            date: string;
+            /** Format: int64 */
+            disconnects: number;
+            /**
+             * Format: date-time
+             * @description The first and last of the device's own words.
+             */
+            first_event?: string | null;
+            /** @description A `1` or `0` for each five minutes since the date began: whether it said something then. The longest date has 300. */
+            heard: string;
+            /**
+             * Format: int32
+             * @description Minutes in which it was heard, counted in stretches of five.
+             */
+            heard_min: number;
+            /** Format: int64 */
+            heartbeats: number;
+            /** Format: date-time */
+            last_event?: string | null;
+            /**
+             * Format: int64
+             * @description Of its words those that came more than five minutes after they happened.
+             */
+            late: number;
+            /**
+             * Format: int64
+             * @description How late at most, in milliseconds; 0 when none was.
+             */
+            late_ms_max: number;
+            /**
+             * Format: int64
+             * @description Of its words those that waited in its queue.
+             */
+            offline: number;
+            /**
+             * Format: int64
+             * @description Most events that it said to be waiting in it.
+             */
+            queued_max?: number | null;
+            /**
+             * Format: int64
+             * @description One a metric.
+             */
+            readings: number;
+            /** Format: int64 */
+            scans: number;
+            /** Format: uuid */
+            school: string;
+            /**
+             * Format: int32
+             * @description The longest silence between its first and last word, in minutes, counted in stretches of five.
+             */
+            silent_min_max: number;
         };
         /** @description A registered device. How it does now is in the live topics. */
         DeviceInfo: {
@@ -1828,6 +1953,8 @@ export interface components {
             items: (components["schemas"]["Conclusion"] & {
                 /** Format: date */
                 date: string;
+                /** @description All scans of the date in sum, until some ten seconds ago; empty without any. One for each school that has scanned. */
+                evidence: components["schemas"]["DayEvidence"][];
             })[];
             /** @description Give it as `cursor` to get the next page; null: this was the last. */
             next?: string | null;
@@ -1856,6 +1983,84 @@ export interface components {
                 seq?: number | null;
                 /** @description The MQTT topic, or `ws`, or `http`. */
                 topic: string;
+            }[];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_DeviceDayLine: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description Events of learning apps.
+                 */
+                activities: number;
+                /** Format: double */
+                battery_max?: number | null;
+                /**
+                 * Format: double
+                 * @description Charge, 0 to 1.
+                 */
+                battery_min?: number | null;
+                /**
+                 * Format: int64
+                 * @description Connections and disconnections, by the gateway's word.
+                 */
+                connects: number;
+                /** Format: date */
+                date: string;
+                /** Format: int64 */
+                disconnects: number;
+                /**
+                 * Format: date-time
+                 * @description The first and last of the device's own words.
+                 */
+                first_event?: string | null;
+                /** @description A `1` or `0` for each five minutes since the date began: whether it said something then. The longest date has 300. */
+                heard: string;
+                /**
+                 * Format: int32
+                 * @description Minutes in which it was heard, counted in stretches of five.
+                 */
+                heard_min: number;
+                /** Format: int64 */
+                heartbeats: number;
+                /** Format: date-time */
+                last_event?: string | null;
+                /**
+                 * Format: int64
+                 * @description Of its words those that came more than five minutes after they happened.
+                 */
+                late: number;
+                /**
+                 * Format: int64
+                 * @description How late at most, in milliseconds; 0 when none was.
+                 */
+                late_ms_max: number;
+                /**
+                 * Format: int64
+                 * @description Of its words those that waited in its queue.
+                 */
+                offline: number;
+                /**
+                 * Format: int64
+                 * @description Most events that it said to be waiting in it.
+                 */
+                queued_max?: number | null;
+                /**
+                 * Format: int64
+                 * @description One a metric.
+                 */
+                readings: number;
+                /** Format: int64 */
+                scans: number;
+                /** Format: uuid */
+                school: string;
+                /**
+                 * Format: int32
+                 * @description The longest silence between its first and last word, in minutes, counted in stretches of five.
+                 */
+                silent_min_max: number;
             }[];
             /** @description Give it as `cursor` to get the next page; null: this was the last. */
             next?: string | null;
@@ -2712,6 +2917,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeviceInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_device_days: {
+        parameters: {
+            query?: {
+                /** @description First date; six days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today at the device's school unless given. */
+                to?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DeviceDayLine"];
                 };
             };
             403: {
