@@ -1,6 +1,6 @@
 // Requests to /api/v1: one place for time limits, problem documents and pages of lists.
 
-import type { DeadLetter, DeviceDay, Id, Mark, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
+import type { DayLine, DeadLetter, DeviceDay, Id, Mark, MarkStatus, Page, Person, School, Section, Session, StudentDay } from './types.ts';
 
 /** A request without an answer by then is reported as "no network". */
 const ANSWER_WITHIN_MS = 10_000;
@@ -85,6 +85,7 @@ export const api = {
   people: (school: Id) => list<Person>(`/people?school=${school}`),
   children: () => list<Person>('/me/students'),
   studentDay: (student: Id, date: string) => ask<StudentDay>('GET', `/students/${student}/days/${date}`),
+  studentDays: (student: Id, from: string, to: string) => list<DayLine>(`/students/${student}/days?from=${from}&to=${to}`),
   mark: ({ section, period, date, ...mark }: MarkRequest, key: string) =>
     ask<Page<Mark>>('POST', '/marks', { section, period, date, marks: [mark] }, key),
   wholeClassPresent: (section: Id, period: Id, date: string, key: string) =>

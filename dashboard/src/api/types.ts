@@ -24,6 +24,8 @@ export type MarkDetail = Schemas['DecidingMark'];
 /** One student of a section's board. */
 export type Entry = Schemas['BoardEntry'];
 export type StudentDay = Schemas['StudentDay'];
+/** A day in a list of days. */
+export type DayLine = Schemas['DayLine'];
 /** What a device said on one date. */
 export type DeviceDay = Schemas['DeviceDayLine'];
 export type DeadLetter = Schemas['DeadLetterInfo'];

@@ -425,6 +425,11 @@ export const en = {
     received: 'Received',
   },
 
+  year: {
+    title: 'This school year',
+    none: 'Nothing is on record yet.',
+  },
+
   week: {
     title: 'Week',
     none: 'Not heard in the last seven days.',
