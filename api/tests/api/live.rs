@@ -274,7 +274,7 @@ async fn a_live_query_comes_as_events_too() {
     let mut wrong = ask(As::Office, "topic=sql&sql=select%20nothing%20from%20attendance_now").await.unwrap().into_body().into_data_stream();
     let error = tokio::time::timeout(PATIENCE, wrong.next()).await.unwrap().unwrap().unwrap();
     let error = String::from_utf8(error.to_vec()).unwrap();
-    assert!(error.starts_with("event: error\n") && error.contains("\"line\":1,\"column\":8"), "{error}");
+    assert!(error.starts_with("event: error\n") && error.contains("\"column\":8,\"line\":1"), "{error}");
     assert!(wrong.next().await.is_none(), "an error is the end");
     let guardian = ask(As::Guardian, &status).await.unwrap().into_body().into_data_stream().next().await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&guardian).contains("\"op\":\"error\""), "{guardian:?}");
