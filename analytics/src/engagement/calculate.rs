@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
+use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, UInt32Type};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
@@ -11,8 +11,8 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::Serialize;
 
-use super::definition::{STUDENT_SQL, WINDOW_SQL};
-use super::input::{Input, Sums, observed_schema};
+use super::definition::{ASKED_SQL, EXPECTED_SQL, STUDENT_SQL, WINDOW_SQL};
+use super::input::{Input, Sums};
 
 /// The values of one window. Counts are exact; ratios are derived from them by the SQL and are null where the
 /// definition says so. Without data (`with_data` = 0) there is no metric, which is not the same as a low one.
@@ -74,11 +74,12 @@ pub async fn calculate(input: &Input) -> Result<Output, DataFusionError> {
     }
     let context = SessionContext::new_with_state(session());
     for (name, batch) in input.tables() {
-        register(&context, name, vec![batch])?;
+        register(&context, name, batch.schema(), vec![batch])?;
     }
-    let observed = context.sql(STUDENT_SQL).await?.collect().await?;
+    let observed = keep(&context, "observed", STUDENT_SQL).await?;
     let mut students: Vec<StudentValue> = observed.iter().flat_map(observed_students).collect();
-    register(&context, "observed", observed)?;
+    keep(&context, "expected", EXPECTED_SQL).await?;
+    keep(&context, "asked", ASKED_SQL).await?;
     let windows = context.sql(WINDOW_SQL).await?.collect().await?;
     students.sort_unstable_by_key(|row| (row.window, row.student));
     Ok(Output { windows: windows.iter().flat_map(values).collect(), students })
@@ -101,10 +102,20 @@ fn session() -> SessionState {
     SessionStateBuilder::new_from_existing(BASE.clone()).with_catalog_list(Arc::new(catalogs)).build()
 }
 
-fn register(context: &SessionContext, name: &str, batches: Vec<RecordBatch>) -> Result<(), DataFusionError> {
-    let schema = batches.first().map_or_else(observed_schema, RecordBatch::schema);
+fn register(context: &SessionContext, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<(), DataFusionError> {
     context.register_table(name, Arc::new(MemTable::try_new(schema, vec![batches])?))?;
     Ok(())
+}
+
+/// Runs a text whose result is a table for those after it.
+async fn keep(context: &SessionContext, name: &str, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let frame = context.sql(sql).await?;
+    let planned = Arc::clone(frame.schema().inner());
+    let batches = frame.collect().await?;
+    // What runs may know better than the plan that nothing is null.
+    let schema = batches.first().map_or(planned, RecordBatch::schema);
+    register(context, name, schema, batches.clone())?;
+    Ok(batches)
 }
 
 fn observed_students(batch: &RecordBatch) -> impl Iterator<Item = StudentValue> + '_ {

@@ -17,10 +17,17 @@ pub const WINDOW_MS: i64 = 5 * 60 * 1000;
 /// changes it, as a correction.
 pub const SETTLE_MS: i64 = 60 * 1000;
 
-/// What one student did in one window. Tables: `step`, `win`.
+/// What one student did in one window. Tables: `step`, `carried`, `win`.
 pub const STUDENT_SQL: &str = include_str!("definition_1/student.sql");
 
-/// One window of one section. Tables: `win`, `presence`, `observed` (the result of [`STUDENT_SQL`]), `quiz`, `reading`.
+/// Who counts in a window. Tables: `win`, `presence`.
+pub const EXPECTED_SQL: &str = include_str!("definition_1/expected.sql");
+
+/// Who was asked by a quiz and has answered until a window's end. Tables: `win`, `presence`, `quiz`.
+pub const ASKED_SQL: &str = include_str!("definition_1/asked.sql");
+
+/// One window of one section. Tables: `win`, `reading`, and the results of [`STUDENT_SQL`] (`observed`), [`EXPECTED_SQL`]
+/// (`expected`) and [`ASKED_SQL`] (`asked`), which it asks more than once.
 pub const WINDOW_SQL: &str = include_str!("definition_1/window.sql");
 
 /// A resource with this prefix is a quiz.

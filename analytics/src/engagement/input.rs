@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt8Array, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use rollcall_model::schedule::Span;
 
 use super::definition::Parameters;
@@ -202,11 +202,4 @@ fn table(columns: Vec<(&'static str, ArrayRef)>) -> RecordBatch {
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<Field>>());
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     RecordBatch::try_new(Arc::new(schema), columns).expect("all columns of a table have its rows")
-}
-
-/// The schema of `observed` in the words of the SQL that makes it, for a calculation in which nothing was observed.
-pub(super) fn observed_schema() -> Arc<Schema> {
-    let numbers = ["w", "s"].map(|name| Field::new(name, DataType::UInt32, false));
-    let sums = ["events", "late_events", "meaningful", "active_ms", "allowed_ms"].map(|name| Field::new(name, DataType::Int64, true));
-    Arc::new(Schema::new(numbers.into_iter().chain(sums).collect::<Vec<_>>()))
 }

@@ -109,6 +109,27 @@ impl Quizzes {
         });
         self.events.insert(QuizEvent { ts: row.ts.0, resource: resource as u32, kind: row.kind.code(), student })
     }
+
+    /// The events that can be the first opening of a quiz, or a student's first answer since: all that the SQL asks for. A class
+    /// that answers for half an hour would otherwise be looked at whole in each turn.
+    fn decisive(&self) -> impl Iterator<Item = QuizEvent> {
+        let mut opened: HashMap<u32, QuizEvent> = HashMap::new();
+        let earlier = |known: &mut QuizEvent, event: &QuizEvent| {
+            if event.ts < known.ts {
+                *known = *event;
+            }
+        };
+        let is_opening = |event: &&QuizEvent| event.kind == ActivityKind::Opened.code();
+        for event in self.events.iter().filter(is_opening) {
+            earlier(opened.entry(event.resource).or_insert(*event), event);
+        }
+        let mut answered: HashMap<(u32, Option<u32>), QuizEvent> = HashMap::new();
+        let is_open = |event: &&QuizEvent| opened.get(&event.resource).is_some_and(|opened| opened.ts <= event.ts);
+        for event in self.events.iter().filter(|event| !is_opening(event)).filter(is_open) {
+            earlier(answered.entry((event.resource, event.student)).or_insert(*event), event);
+        }
+        opened.into_values().chain(answered.into_values())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -283,7 +304,7 @@ impl Meeting {
             input.presence.push(PresenceRow { meeting, student: base + student, span: *span });
         }
         let resources: Vec<u32> = self.quizzes.resources.iter().map(|name| numbers.resource(name)).collect();
-        for quiz in &self.quizzes.events {
+        for quiz in self.quizzes.decisive() {
             let (resource, student) = (resources[quiz.resource as usize], quiz.student.map(|student| base + student));
             input.quizzes.push(QuizRow { meeting, student, resource, kind: quiz.kind, ts: quiz.ts });
         }

@@ -1,14 +1,10 @@
 -- Engagement, definition 1: one window of one section, from the students' rows (`observed`, see student.sql).
 --
--- Only students who are enrolled and present in the window count. Without data of anybody every metric is null.
+-- Only students who are enrolled and present in the window count (`expected`). Without data of anybody every metric is null.
 -- A quiz belongs to each window in which it was opened or answered for the first time by somebody, with what was
--- known at the window's end: its responders so far of those who were present when it was opened.
+-- known at the window's end: its responders so far of those who were present when it was opened (`asked`).
 -- Readings of wearables are here only for purposes with consent; nothing else is ever put into `reading`.
-with expected as (
-    select win.w, presence.s
-    from win join presence on presence.m = win.m and presence.since < win.ends and presence.until > win.starts
-),
-class as (
+with class as (
     select expected.w,
         count(*) as present,
         count(observed.s) as with_data,
@@ -19,22 +15,6 @@ class as (
         coalesce(sum(observed.allowed_ms), 0) as allowed_ms
     from expected left join observed on observed.w = expected.w and observed.s = expected.s
     group by expected.w
-),
-opened as (
-    select m, resource, min(ts) as at from quiz where kind = 1 group by m, resource
-),
-answer as (
-    select quiz.m, quiz.resource, quiz.s, min(quiz.ts) as at
-    from quiz join opened on opened.m = quiz.m and opened.resource = quiz.resource
-    where quiz.kind in (3, 4) and quiz.ts >= opened.at
-    group by quiz.m, quiz.resource, quiz.s
-),
-asked as (
-    select win.w, win.starts, opened.resource, opened.at, answer.at as answered
-    from win
-    join opened on opened.m = win.m and opened.at < win.ends
-    join presence on presence.m = opened.m and presence.since <= opened.at and opened.at < presence.until
-    left join answer on answer.m = opened.m and answer.resource = opened.resource and answer.s = presence.s and answer.at < win.ends
 ),
 current_quiz as (
     select w, resource from asked group by w, resource, at, starts having at >= starts or max(answered) >= starts
