@@ -62,6 +62,13 @@ pub struct Answer {
     record: Option<Record>,
 }
 
+impl Answer {
+    /// What its reader should know and was not known when it began; complete when the stream has ended.
+    pub fn later_warnings(&self) -> Vec<String> {
+        self.stream.later_warnings()
+    }
+}
+
 /// What the audit keeps of a query.
 pub struct Record {
     state: ApiState,

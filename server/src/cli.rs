@@ -64,6 +64,8 @@ pub enum Command {
     /// Manage badges
     #[command(subcommand)]
     Badge(Badge),
+    /// Read history for the queries of a server on another machine
+    Worker(Worker),
     /// Check this machine, the configuration, the log and the database, and say what to mend
     Doctor(Doctor),
 }
@@ -79,6 +81,19 @@ pub struct Serve {
     /// Print the configuration's defaults with their meanings and exit
     #[arg(long)]
     pub print_defaults: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Worker {
+    /// Address for servers [default: 127.0.0.1:8100]; port 0 picks a free one
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Place of history, as the server names it in history.url [default: the folder "history" in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub history: Option<String>,
+    /// Address of /health and /metrics; without it there is none
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -50,6 +50,7 @@ pub struct Config {
     pub history: History,
     pub hot: Hot,
     pub sql: Sql,
+    pub worker: Worker,
     pub exports: Exports,
     pub trace: Trace,
 }
@@ -128,6 +129,20 @@ pub struct Sql {
     pub live_interval_ms: u64,
     pub live_queries: usize,
     pub live_queries_per_account: usize,
+    pub workers: Vec<String>,
+    pub workers_token: Secret,
+    pub workers_ca: PathBuf,
+    pub workers_shares: usize,
+    pub workers_bytes_min: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    pub listen: SocketAddr,
+    pub http: String,
+    pub memory_bytes: usize,
+    pub spill_bytes: u64,
 }
 
 /// The URL may name a user, so it is never printed.
@@ -223,6 +238,9 @@ impl Config {
             bail!("history.flush_interval_s must be at least 1");
         }
         self.validate_doors()?;
+        if let Some(workers) = crate::worker::known(self)? {
+            workers.check().context("sql.workers")?;
+        }
         if self.sql.concurrent == 0 || self.sql.time_s == 0 || self.sql.rows == 0 {
             bail!("sql.concurrent, sql.time_s and sql.rows must be at least 1");
         }
@@ -288,6 +306,9 @@ fn apply_environment(table: &mut toml::Table, name: &str, value: &str) -> Result
     let Some(slot) = slot else { bail!("the environment variable {name} names no setting") };
     *slot = match slot {
         toml::Value::Integer(_) => toml::Value::Integer(value.parse().with_context(|| format!("{name}: {value:?} is not a whole number"))?),
+        toml::Value::Array(_) => {
+            toml::Value::Array(value.split(',').map(str::trim).filter(|one| !one.is_empty()).map(|one| one.into()).collect())
+        }
         toml::Value::Boolean(_) => toml::Value::Boolean(value.parse().with_context(|| format!("{name}: {value:?} is not true or false"))?),
         _ => toml::Value::String(value.to_owned()),
     };
@@ -321,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(Option<&str>, &[(&str, &str)], &str); 7] = [
+        let cases: [(Option<&str>, &[(&str, &str)], &str); 10] = [
             (Some("htp = 1"), &[], "unknown key \"htp\""),
             (Some("[log]\nsegments = 1"), &[], "unknown key \"log.segments\""),
             (None, &[("ROLLCALL_HTPP", "x")], "ROLLCALL_HTPP"),
@@ -329,11 +350,22 @@ mod tests {
             (None, &[("ROLLCALL_HISTORY_FILE_ROWS", "2000000")], "history.file_rows is 2000000"),
             (Some("[history]\nflush_interval_s = 0"), &[], "history.flush_interval_s"),
             (None, &[("ROLLCALL_VAULT_KEY", "abc")], "vault_key must be 64"),
+            (None, &[("ROLLCALL_SQL_WORKERS", "http://127.0.0.1:1")], "token of workers"),
+            (Some("[sql]\nworkers_token = \"0123456789abcdef0123456789abcdef\"\nworkers = [\"http://10.0.0.1:1\"]"), &[], "by https only"),
+            (Some("[sql]\nworkers_token = \"0123456789abcdef0123456789abcdef\"\nworkers = [\"https://far:1\"]"), &[], "authority"),
         ];
         for (file, environment, expected) in cases {
             let error = format!("{:#}", load(file, environment, Flags::default()).unwrap_err());
             assert!(error.contains(expected), "{error} should say {expected}");
         }
+    }
+
+    #[test]
+    fn a_list_in_the_environment_is_divided_by_commas() {
+        let token = ("ROLLCALL_SQL_WORKERS_TOKEN", "0123456789abcdef0123456789abcdef");
+        let config = load(None, &[token, ("ROLLCALL_SQL_WORKERS", "http://127.0.0.1:1, http://[::1]:2")], Flags::default()).unwrap();
+        assert_eq!(config.sql.workers, ["http://127.0.0.1:1", "http://[::1]:2"]);
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod serve;
 pub mod simulate;
 mod supervise;
 mod trace;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -69,10 +70,15 @@ fn flags(cli: &Cli) -> Flags {
 
 /// `named`: whether the data folder was named on the command line.
 fn run(command: Command, config: Config, named: bool) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if matches!(command, Command::Worker(_)) {
+        builder.thread_stack_size(worker::STACK_BYTES);
+    }
+    let runtime = builder.enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         match command {
             Command::Serve(_) => serve::run(config, until_signal()?).await.map(|()| 0),
+            Command::Worker(options) => worker::run(&config, &options, until_signal()?).await.map(|()| 0),
             Command::Simulate(options) => {
                 let sent = simulate::run(&options, until_signal()?).await?;
                 println!("{}", serde_json::json!({"scans": sent}));

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use axum::serve::ListenerExt;
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
+use rollcall_analytics::distributed::Workers;
 use rollcall_analytics::engagement::store::{StoreClasses, StoreEngagement};
 use rollcall_analytics::engagement::{Engagement, EngagementDeps};
 use rollcall_analytics::history::History;
@@ -132,7 +133,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     readiness.watch_live(live.clone());
     let pool = QueryPool::new()?;
     let hot = start_hot(&mut running, &config, &log)?;
-    let queries = start_queries(&config, &hot, &history, &store, &cache, &live).await?;
+    let queries = start_queries(&config, &hot, &history, &store, &cache, &live, &registry).await?;
     start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
@@ -277,11 +278,15 @@ async fn start_queries(
     store: &Store,
     cache: &Arc<DirectoryCache>,
     live: &EngineHandle,
+    registry: &prometheus::Registry,
 ) -> Result<QueryEngine> {
     let spill = config.data_dir.join("spill");
     std::fs::create_dir_all(&spill).with_context(|| format!("cannot create {}", spill.display()))?;
     let settings = EngineConfig { concurrent_max: config.sql.concurrent, spill_dir: Some(spill), ..EngineConfig::default() };
     let engine = QueryEngine::new(settings).context("cannot start the threads of queries")?;
+    if let Some(workers) = crate::worker::known(config)? {
+        engine.share_with(Workers::new(workers, registry)?);
+    }
     let events = tables::event_tables(hot, Some(history));
     let views = tables::facts_views(store, cache, &Clock::System).await.context("the views of the facts have no plan")?;
     let facts = tables::facts_tables(store, cache, &Clock::System).into_iter().chain(views);

@@ -14,7 +14,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
@@ -27,6 +27,7 @@ use object_store::ObjectMeta;
 use super::Core;
 use super::manifest::FileEntry;
 use super::place::Place;
+use crate::distributed::Workers;
 
 /// Footer and indexes of a file of a million rows; saves a request a file when the guess is enough.
 const FOOTER_BYTES: usize = 64 * 1024;
@@ -128,6 +129,7 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
     options.global.pushdown_filters = true;
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
+    options.global.metadata_size_hint = Some(FOOTER_BYTES);
     let readers = Arc::new(CachedParquetFileReaderFactory::new(Arc::clone(place.store()), Arc::clone(&core.footers)));
     let mut source = ParquetSource::new(Arc::clone(schema))
         .with_table_parquet_options(options)
@@ -137,7 +139,7 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
         source = source.with_predicate(filter);
     }
     let parts = files.iter().map(|file| part(place, schema, file)).collect::<Result<Vec<_>>>()?;
-    let groups = FileGroup::new(parts).split_files(session.config().target_partitions().max(1));
+    let groups = divide(session, FileGroup::new(parts));
     let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_statistics(statistics(schema, files))
@@ -145,6 +147,17 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
         .with_limit(limit)
         .build();
     Ok(DataSourceExec::from_data_source(scan))
+}
+
+/// The partitions of a scan: even ones for workers, if there are any for so many bytes, else whole files for the threads here.
+fn divide(session: &dyn Session, files: FileGroup) -> Vec<FileGroup> {
+    let bytes = files.iter().map(|file| file.effective_size()).sum();
+    let parts = session.config().get_extension::<Workers>().and_then(|workers| workers.parts(bytes));
+    let even = parts.and_then(|parts| {
+        let partitioner = FileGroupPartitioner::new().with_target_partitions(parts).with_repartition_file_min_size(0);
+        partitioner.repartition_file_groups(std::slice::from_ref(&files))
+    });
+    even.unwrap_or_else(|| files.split_files(session.config().target_partitions().max(1)))
 }
 
 fn part(place: &Place, schema: &SchemaRef, file: &Arc<FileEntry>) -> Result<PartitionedFile> {

@@ -52,7 +52,7 @@ mod session;
 mod snapshot;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upkeep;
 mod verify;
 mod warnings;

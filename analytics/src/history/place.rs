@@ -105,6 +105,11 @@ impl Place {
         Path::parse(full).map_err(|error| HistoryError::Step(error.to_string()))
     }
 
+    /// Whether an object of the store lies below the place.
+    pub fn has(&self, location: &Path) -> bool {
+        location.prefix_matches(&self.prefix)
+    }
+
     pub async fn get(&self, path: &str) -> Result<Bytes, HistoryError> {
         Ok(self.store.get(&self.location(path)?).await?.bytes().await?)
     }

@@ -15,6 +15,8 @@ pub enum Warning {
     Foreign { path: String },
     /// The log lost these rows before they reached history.
     Gap { from: u64, to: u64 },
+    /// A worker did not finish its share, which was done here: nothing lacks, it only took longer.
+    WorkerLost,
 }
 
 impl Warning {
@@ -25,6 +27,7 @@ impl Warning {
             Self::Damaged { .. } => "history_file_damaged",
             Self::Foreign { .. } => "history_file_foreign",
             Self::Gap { .. } => "history_gap",
+            Self::WorkerLost => "worker_lost",
         }
     }
 }
@@ -38,6 +41,9 @@ impl fmt::Display for Warning {
             Self::Damaged { path, rows, reason } => write!(f, "{path} is left out with its {rows} rows: {reason}"),
             Self::Foreign { path } => write!(f, "{path} was not written by history and is not read"),
             Self::Gap { from, to } => write!(f, "rows {from} to {to} were trimmed from the log before they reached history"),
+            Self::WorkerLost => {
+                write!(f, "a worker did not answer; its share of history was read by the server itself, so this took longer")
+            }
         }
     }
 }

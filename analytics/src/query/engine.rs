@@ -1,7 +1,7 @@
 //! From a text to a stream of rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -23,6 +23,7 @@ use super::source::TableSource;
 use super::statement::{self, Accepted};
 use super::stream::{QueryStream, Running, WAITING_BATCHES_MAX};
 use super::{ids, scope};
+use crate::distributed::Workers;
 
 /// Stack of a thread of the queries: planning recurses into expressions, which [`statement`] bounds in depth. Only what is
 /// used takes memory.
@@ -41,6 +42,7 @@ pub(super) struct Inner {
     pub(super) base: SessionState,
     /// Shared with the engines [`QueryEngine::beside`] this one.
     pub(super) sources: Arc<RwLock<Sources>>,
+    pub(super) workers: OnceLock<Arc<Workers>>,
     turns: Arc<Semaphore>,
     by_account: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
 }
@@ -80,7 +82,17 @@ impl QueryEngine {
 
     /// An engine with the same tables, also those registered later, and threads, turns and bounds of its own.
     pub fn beside(&self, config: EngineConfig) -> std::io::Result<Self> {
-        Self::with_tables(config, Arc::clone(&self.inner.sources))
+        let beside = Self::with_tables(config, Arc::clone(&self.inner.sources))?;
+        if let Some(workers) = self.inner.workers.get() {
+            beside.share_with(Arc::clone(workers));
+        }
+        Ok(beside)
+    }
+
+    /// Queries from now on give shares of what they read in history to these workers, and so do engines that are made
+    /// [`QueryEngine::beside`] this one later. Once for an engine; further calls change nothing.
+    pub fn share_with(&self, workers: Arc<Workers>) {
+        let _ = self.inner.workers.set(workers);
     }
 
     fn with_tables(config: EngineConfig, sources: Arc<RwLock<Sources>>) -> std::io::Result<Self> {
@@ -95,7 +107,7 @@ impl QueryEngine {
             .build()?;
         let turns = Arc::new(Semaphore::new(config.concurrent_max));
         let base = session::base_state(&config);
-        let inner = Inner { config, runtime: Some(runtime), base, sources, turns, by_account: Mutex::default() };
+        let inner = Inner { config, runtime: Some(runtime), base, sources, workers: OnceLock::new(), turns, by_account: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -145,8 +157,8 @@ impl QueryEngine {
         let wanted = job.wanted.clone();
         let task = self.runtime()?.spawn(job.run(accepted, planned, rows));
         let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
-        let Shape { schema, warnings, tables, reads, key, is_ordered } = planning.await.map_err(|_| QueryError::Stopped)??;
-        Ok(QueryStream { schema, warnings, tables, reads, key, is_ordered, rows: receiver, _running, started, rows_seen: 0 })
+        let Shape { schema, warnings, lacking, tables, reads, key, is_ordered } = planning.await.map_err(|_| QueryError::Stopped)??;
+        Ok(QueryStream { schema, warnings, lacking, tables, reads, key, is_ordered, rows: receiver, _running, started, rows_seen: 0 })
     }
 
     /// Plans the text and runs nothing of it: what drivers ask before they bind values and read rows. What is refused only

@@ -22,6 +22,7 @@ use super::session::{Session, Sources, Surroundings};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
 use super::{ids, privacy};
+use crate::history::QueryWarnings;
 
 /// A text with what belongs to it.
 #[derive(Clone, Copy, Default)]
@@ -45,6 +46,8 @@ pub struct Description {
 pub(super) struct Shape {
     pub schema: SchemaRef,
     pub warnings: Vec<String>,
+    /// Goes on to hear what is found while the query runs.
+    pub lacking: Arc<QueryWarnings>,
     pub tables: Vec<String>,
     pub reads: Vec<Read>,
     pub key: RowKey,
@@ -157,7 +160,7 @@ impl Job {
         let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
         warnings.extend(lacking.all().iter().map(ToString::to_string));
-        let shape = Shape { schema: ids::shown_schema(&plan.schema()), warnings, tables, reads, key, is_ordered };
+        let shape = Shape { schema: ids::shown_schema(&plan.schema()), warnings, lacking: Arc::clone(lacking), tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
     }
 

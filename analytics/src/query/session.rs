@@ -9,6 +9,7 @@ use datafusion::catalog::{
 };
 use datafusion::common::DataFusionError;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -21,13 +22,14 @@ use super::error::QueryError;
 use super::limits::{EngineConfig, Limits};
 use super::source::TableSource;
 use super::{distinct, functions, ids, scope};
+use crate::distributed::Spread;
 use crate::history::QueryWarnings;
 
 const CATALOG: &str = "rollcall";
 const SCHEMA: &str = "public";
 
 /// Rows that an operator hands on at a time.
-const BATCH_ROWS: usize = 8_192;
+pub(crate) const BATCH_ROWS: usize = 8_192;
 
 /// What a door adds to the tables because its clients' tools ask for it: functions, and schemas that say what there is. Made for
 /// one caller; it holds the names and columns of the caller's tables and no row of them.
@@ -69,11 +71,15 @@ impl Inner {
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let lacking = Arc::new(QueryWarnings::default());
-        let mut state = SessionStateBuilder::new_from_existing(base.clone())
-            .with_config(base.config().clone().with_extension(Arc::clone(&lacking)))
+        let mut config = base.config().clone().with_extension(Arc::clone(&lacking));
+        let mut builder = SessionStateBuilder::new_from_existing(base.clone())
             .with_catalog_list(Arc::new(catalogs))
-            .with_runtime_env(self.runtime_env(limits).map_err(failed)?)
-            .build();
+            .with_runtime_env(self.runtime_env(limits).map_err(failed)?);
+        if let Some(workers) = self.workers.get() {
+            config.set_extension(Arc::clone(workers));
+            builder = builder.with_physical_optimizer_rule(Arc::new(Spread::new(Arc::clone(workers), Arc::clone(&lacking))));
+        }
+        let mut state = builder.with_config(config).build();
         // The instant that now() and its like mean throughout the query; without it they fail.
         state.mark_start_execution();
         Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking })
@@ -123,12 +129,16 @@ pub(super) fn base_state(config: &EngineConfig) -> SessionState {
         .with_target_partitions(config.threads);
     session.options_mut().sql_parser.collect_spans = true;
     let mut state = SessionStateBuilder::new().with_config(session).with_default_features().build();
-    for function in ids::functions() {
-        // The state is new: there is nothing that could refuse a function.
-        let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(function));
-    }
     // The functions are there by default; without the bounds nothing may run.
-    functions::bound(&mut state).expect("the bounded functions are among the default ones");
-    distinct::register(&mut state).expect("count is among the default functions");
+    add_functions(&mut state).expect("the bounded functions are among the default ones");
     state
+}
+
+/// The engine's own functions beside the default ones, and bounds around some of those.
+pub(crate) fn add_functions(state: &mut SessionState) -> Result<(), DataFusionError> {
+    for function in ids::functions() {
+        state.register_udf(Arc::new(function))?;
+    }
+    functions::bound(state)?;
+    distinct::register(state)
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::QueryError;
 use super::reads::Read;
+use crate::history::QueryWarnings;
 
 /// Batches that wait for the door; the query stops making more until one is taken.
 pub(super) const WAITING_BATCHES_MAX: usize = 4;
@@ -35,6 +36,7 @@ pub struct QueryStream {
     pub key: RowKey,
     /// Whether the text asks for an order of the rows.
     pub is_ordered: bool,
+    pub(super) lacking: Arc<QueryWarnings>,
     pub(super) rows: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     pub(super) _running: Running,
     pub(super) started: Instant,
@@ -104,6 +106,13 @@ impl QueryStream {
     /// Since the query was given to the engine.
     pub fn elapsed(&self) -> std::time::Duration {
         self.started.elapsed()
+    }
+
+    /// What was found since the stream began that its reader should know too, such as a worker that did not finish. Complete when
+    /// the stream has ended.
+    pub fn later_warnings(&self) -> Vec<String> {
+        let all = self.lacking.all().into_iter().map(|warning| warning.to_string());
+        all.filter(|warning| !self.warnings.contains(warning)).collect()
     }
 
     /// All of the result, for callers that know it to be small.

@@ -114,7 +114,10 @@ fn chunks(encoder: Encoder, answer: Answer) -> impl futures_util::Stream<Item = 
         let (chunk, goes_on) = match answer.next().await {
             Some(Ok(rows)) => (encoder.rows(&rows), true),
             Some(Err(error)) => (encoder.end(Some(error)), false),
-            None => (encoder.end(None), false),
+            None => {
+                encoder.warn(answer.later_warnings());
+                (encoder.end(None), false)
+            }
         };
         let goes_on = goes_on && chunk.is_ok();
         Some((chunk, goes_on.then_some((encoder, answer))))

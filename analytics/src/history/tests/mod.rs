@@ -2,8 +2,8 @@
 
 mod damage;
 mod engine;
-mod faults;
+pub(crate) mod faults;
 mod kills;
 mod pruning;
 mod s3;
-mod town;
+pub(crate) mod town;

@@ -40,6 +40,10 @@ pub enum Kind {
     Average,
 }
 
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Exact, Self::Persons, Self::Rows, Self::Sum, Self::Average];
+}
+
 /// The aggregate function `(person, value) -> Float64`.
 #[derive(PartialEq, Eq, Hash, Debug)]
 pub struct Figure {
@@ -183,7 +187,10 @@ impl Accumulator for Group {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let mut state = Vec::with_capacity(self.students.len() * ENTRY_BYTES);
-        for (student, contribution) in &self.students {
+        // In order, so that the same rows give the same state wherever they are gathered.
+        let mut students: Vec<_> = self.students.iter().collect();
+        students.sort_unstable_by_key(|(student, _)| **student);
+        for (student, contribution) in students {
             state.extend_from_slice(student);
             state.extend_from_slice(&contribution.rows.to_le_bytes());
             state.extend_from_slice(&contribution.total.to_le_bytes());

@@ -109,6 +109,13 @@ impl Encoder {
         }
     }
 
+    /// What was found while the rows came. Formats that tell warnings in the header alone have no place for it.
+    pub fn warn(&mut self, later: Vec<String>) {
+        if let Self::Json { warnings, .. } = self {
+            warnings.extend(later);
+        }
+    }
+
     /// The rest. An error that the format has no words for breaks the body off.
     pub fn end(&mut self, error: Option<QueryError>) -> Result<Bytes, Broken> {
         match self {
