@@ -11,3 +11,4 @@ mod exports;
 mod faults;
 mod history;
 mod questions;
+mod workers;
