@@ -19,18 +19,18 @@ use crate::duckdb::DuckDb;
 use crate::feed::Feed;
 use crate::{Result, TURNS, data};
 
-const THREADS: usize = 2;
+pub const THREADS: usize = 2;
 const FILE_ROWS: u64 = 1_000_000;
 const HOT_ROWS: u64 = 100_000;
 
 /// A question as the engine reads it; DuckDB reads the same, but for how an id and the truncation of an instant are written.
-struct Question {
-    name: &'static str,
-    caller: Caller,
-    sql: String,
+pub struct Question {
+    pub name: &'static str,
+    pub caller: Caller,
+    pub sql: String,
 }
 
-fn questions() -> Vec<Question> {
+pub fn questions() -> Vec<Question> {
     let (school, person, device) = (data::school(41), data::person(12_345), data::device(23_456));
     let week = "ts >= timestamp '2026-03-16T00:00:00Z' and ts < timestamp '2026-03-23T00:00:00Z'";
     let texts = [
@@ -68,7 +68,8 @@ fn for_duckdb(sql: &str) -> String {
     pieces.collect::<String>().replace("timestamp '", "timestamptz '")
 }
 
-pub async fn run(folder: &str, rows: u64, python: Option<&str>) -> Result<()> {
+/// History in the folder, which is filled when it is empty, and a hundred thousand hot rows behind it.
+pub async fn prepare(folder: &str, rows: u64) -> Result<(Arc<HotTables>, History)> {
     let log = Arc::new(Feed::new());
     let config = HistoryConfig { file_rows_max: FILE_ROWS, ..HistoryConfig::default() };
     let place = Place::folder(Path::new(folder))?;
@@ -92,7 +93,11 @@ pub async fn run(folder: &str, rows: u64, python: Option<&str>) -> Result<()> {
     let of_kind = state.files.values().filter(|file| file.kind == Kind::Telemetry);
     let (count, bytes) = of_kind.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes));
     println!("{rows} rows in {count} files, {} bytes a row, and {HOT_ROWS} hot ones; {THREADS} threads", bytes / rows);
+    Ok((tables, history))
+}
 
+pub async fn run(folder: &str, rows: u64, python: Option<&str>) -> Result<()> {
+    let (tables, history) = prepare(folder, rows).await?;
     let engine = QueryEngine::new(EngineConfig { threads: THREADS, ..EngineConfig::default() })?;
     event_tables(&tables, Some(&history)).into_iter().for_each(|table| engine.register(table));
     let mut duckdb = python.map(|python| DuckDb::start(python, &format!("{folder}/telemetry/**/*.parquet"), THREADS)).transpose()?;

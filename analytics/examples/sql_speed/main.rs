@@ -7,6 +7,9 @@
 //! (which is filled first when it is empty) and a hundred thousand hot ones. With a Python that has the package duckdb,
 //! DuckDB answers the same questions from the same files in turns.
 //!
+//! `sql_speed worker FOLDER ADDR`: a worker on the folder. `sql_speed workers FOLDER ROWS URL...`: the same questions by the
+//! engine alone and with these workers, in turns.
+//!
 //! `cargo run --release --example sql_speed -p rollcall-analytics -- hot`
 
 mod ask;
@@ -16,6 +19,7 @@ mod feed;
 mod files;
 mod hot;
 mod live;
+mod workers;
 
 /// What is wrong is shown as it is: this is a measurement.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -33,6 +37,8 @@ async fn main() -> Result<()> {
         ["files", folder] => files::run(folder, 50_000_000, None).await,
         ["files", folder, rows] => files::run(folder, rows.parse()?, None).await,
         ["files", folder, rows, python] => files::run(folder, rows.parse()?, Some(python)).await,
-        _ => Err("sql_speed hot [ROWS] | sql_speed files FOLDER [ROWS] [PYTHON]".into()),
+        ["worker", folder, address] => workers::serve(folder, address).await,
+        ["workers", folder, rows, ref urls @ ..] => workers::run(folder, rows.parse()?, urls).await,
+        _ => Err("sql_speed hot [ROWS] | files FOLDER [ROWS] [PYTHON] | worker FOLDER ADDR | workers FOLDER ROWS URL...".into()),
     }
 }

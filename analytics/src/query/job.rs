@@ -160,7 +160,8 @@ impl Job {
         let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
         warnings.extend(lacking.all().iter().map(ToString::to_string));
-        let shape = Shape { schema: ids::shown_schema(&plan.schema()), warnings, lacking: Arc::clone(lacking), tables, reads, key, is_ordered };
+        let shape =
+            Shape { schema: ids::shown_schema(&plan.schema()), warnings, lacking: Arc::clone(lacking), tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
     }
 
