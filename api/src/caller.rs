@@ -17,7 +17,8 @@ use rollcall_model::time::UtcMillis;
 use rollcall_store::directory::{DistrictDirectory, PersonEntry, SchoolEntry, SectionEntry};
 use rollcall_store::secret::{self, SecretHash};
 use rollcall_store::session::{self, Session, SessionKind};
-use rollcall_store::{StoreError, Tenant};
+use rollcall_store::{StoreError, Tenant, audit};
+use serde_json::Value;
 
 use crate::problem::ApiError;
 use crate::rights::Who;
@@ -28,7 +29,7 @@ pub const COOKIE: &str = "rollcall_session";
 /// Longest session token that is looked at; ours have 46 characters.
 const TOKEN_BYTES_MAX: usize = 128;
 
-/// A cookie session's use is noted at most this often.
+/// A session's use is noted at most this often.
 const SLIDE_EVERY_MS: i64 = 60_000;
 
 /// The signed-in caller, and the district as it was when the request came.
@@ -64,11 +65,19 @@ impl FromRequestParts<ApiState> for Caller {
 /// Finds the session that a request presents. Does not check where the request comes from.
 pub async fn identify(state: &ApiState, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let (token, kind) = presented(headers).ok_or(ApiError::Unauthenticated)?;
+    by_token(state, token, &[kind]).await
+}
+
+/// Finds the session of a token, which is of one of these kinds, and notes its use.
+pub async fn by_token(state: &ApiState, token: &str, kinds: &[SessionKind]) -> Result<Caller, ApiError> {
+    if !is_plausible(token) {
+        return Err(ApiError::Unauthenticated);
+    }
     let token_hash = secret::hash(token);
-    let session = session::by_token(&state.store, &token_hash).await?.filter(|session| session.kind == kind);
+    let session = session::by_token(&state.store, &token_hash).await?.filter(|session| kinds.contains(&session.kind));
     let session = session.ok_or(ApiError::Unauthenticated)?;
     let now = state.clock.now();
-    if session.kind == SessionKind::Cookie && now.0 - session.seen.0 > SLIDE_EVERY_MS {
+    if session.kind != SessionKind::Api && now.0 - session.seen.0 > SLIDE_EVERY_MS {
         slide(state, &session, &token_hash, now).await?;
     }
     let directory = state.directory.current().district(session.district).cloned();
@@ -80,15 +89,16 @@ pub async fn identify(state: &ApiState, headers: &HeaderMap) -> Result<Caller, A
 }
 
 async fn slide(state: &ApiState, session: &Session, token_hash: &SecretHash, now: UtcMillis) -> Result<(), StoreError> {
-    let expires = session_end(&state.config, session.created, now);
+    let expires = session_end(&state.config, session.kind, session.created, now);
     let mut tenant = state.store.tenant_as(session.district, session.account).await?;
     session::slide(&mut tenant, token_hash, expires).await?;
     tenant.commit().await
 }
 
 /// When a session that is used now ends.
-pub fn session_end(config: &ApiConfig, created: UtcMillis, now: UtcMillis) -> UtcMillis {
-    let idle = now.0 + config.session_idle.as_millis() as i64;
+pub fn session_end(config: &ApiConfig, kind: SessionKind, created: UtcMillis, now: UtcMillis) -> UtcMillis {
+    let idle = if kind == SessionKind::Driver { config.driver_idle } else { config.session_idle };
+    let idle = now.0 + idle.as_millis() as i64;
     let hard = created.0 + config.session_max.as_millis() as i64;
     UtcMillis(idle.min(hard))
 }
@@ -168,6 +178,12 @@ impl Caller {
     /// A transaction on the caller's district in the caller's name.
     pub async fn tenant(&self, state: &ApiState) -> Result<Tenant, StoreError> {
         state.store.tenant_as(self.district, self.who.account).await
+    }
+
+    /// Commits a deed of the caller's together with its line in the audit.
+    pub async fn commit(&self, mut tenant: Tenant, action: &str, subject: impl ToString, detail: Value) -> Result<(), StoreError> {
+        audit::record(&mut tenant, self.district, action, Some(&subject.to_string()), detail).await?;
+        tenant.commit().await
     }
 
     pub fn now(&self) -> UtcMillis {

@@ -10,6 +10,7 @@
 
 mod caller;
 mod dashboard;
+mod drivers;
 mod envelope;
 mod exporting;
 mod extract;

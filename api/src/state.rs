@@ -45,6 +45,9 @@ pub struct ApiConfig {
     pub session_idle: Duration,
     /// A session ends this long after sign-in whatever happens.
     pub session_max: Duration,
+    /// A driver's session ends after this long without a question; its connection tells of its own end where the protocol has a word
+    /// for that, and where it has not, no session is left behind for longer.
+    pub driver_idle: Duration,
     /// Most bytes of a request's body. The largest real one, marks for a section, is about 20 kB.
     pub body_bytes_max: usize,
     /// How long a write waits for the log to be durable and the live state to have applied it.
@@ -70,6 +73,7 @@ impl Default for ApiConfig {
             trust_forwarded: false,
             session_idle: Duration::from_secs(14 * 3600),
             session_max: Duration::from_secs(14 * 24 * 3600),
+            driver_idle: Duration::from_secs(3600),
             body_bytes_max: 256 * 1024,
             write_wait_max: Duration::from_secs(5),
             live_connections_per_account_max: 50,

@@ -1,4 +1,4 @@
-//! Sessions of browsers and tokens of programs. Only the SHA-256 of a secret is stored.
+//! Sessions of browsers and drivers, and tokens of programs. Only the SHA-256 of a secret is stored.
 
 use chrono::{DateTime, Utc};
 use rollcall_model::ids::{AccountId, DistrictId, PersonId, SchoolId};
@@ -18,6 +18,8 @@ pub enum SessionKind {
     Cookie,
     /// By `Authorization: Bearer`; ends at a fixed time.
     Api,
+    /// By a driver at the door through which it came in; slides with use and ends with its connection.
+    Driver,
 }
 
 impl SessionKind {
@@ -25,7 +27,12 @@ impl SessionKind {
         match self {
             Self::Cookie => "cookie",
             Self::Api => "api",
+            Self::Driver => "driver",
         }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        [Self::Cookie, Self::Api, Self::Driver].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -59,7 +66,7 @@ pub async fn by_token(store: &Store, token_hash: &SecretHash) -> Result<Option<S
         Some(Session {
             district: DistrictId(district),
             account: AccountId(account),
-            kind: if kind == "api" { SessionKind::Api } else { SessionKind::Cookie },
+            kind: SessionKind::from_text(&kind)?,
             email,
             role: Role::from_text(&role)?,
             person: person.map(PersonId),

@@ -45,6 +45,16 @@ const FAKETIME: Need = Need {
     apt: &["libfaketime"],
     brew: &["libfaketime"],
 };
+/// The JDBC driver where packages put it; `tests/jdbc` names the same places.
+const JDBC_DRIVER: &str = "/usr/share/java/postgresql.jar";
+const JAVA: Need =
+    Need { what: "a Java compiler, version 17 or newer", there: java_there, apt: &["default-jdk-headless"], brew: &["openjdk"] };
+const JDBC: Need = Need {
+    what: "the JDBC driver of PostgreSQL (/usr/share/java/postgresql.jar, or where ROLLCALL_TEST_JDBC says)",
+    there: || Path::new(JDBC_DRIVER).is_file() || std::env::var_os("ROLLCALL_TEST_JDBC").is_some_and(|path| Path::new(&path).is_file()),
+    apt: &["libpostgresql-jdbc-java"],
+    brew: &[],
+};
 const PYTHON: Need = Need { what: "Python 3 with venv", there: python_there, apt: &["python3", "python3-venv"], brew: &["python"] };
 const CHROMIUM: Need =
     Need { what: "Chromium", there: chromium_there, apt: &["chromium", "fonts-dejavu-core"], brew: &["--cask", "chromium"] };
@@ -71,6 +81,11 @@ fn python_there() -> bool {
     std::process::Command::new("python3").args(["-c", "import ensurepip, venv"]).status().is_ok_and(|status| status.success())
 }
 
+/// A runtime alone runs no source file. On a Mac `java` may be a program that says there is none.
+fn java_there() -> bool {
+    std::process::Command::new("javac").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 fn chromium_there() -> bool {
     has("chromium") || Path::new("/Applications/Chromium.app").exists()
 }
@@ -92,7 +107,7 @@ pub fn for_bench() -> Result<()> {
 
 /// What `cargo xtask test` needs.
 pub fn for_tests(browser: bool) -> Result<()> {
-    install(&[POSTGRES, NODE, MOSQUITTO, FAKETIME, PYTHON])?;
+    install(&[POSTGRES, NODE, MOSQUITTO, FAKETIME, PYTHON, JAVA, JDBC])?;
     node::recent()?;
     npm_install("dashboard")?;
     npm_install("tests/timescale")?;
@@ -128,14 +143,15 @@ fn install(needs: &[Need]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .run()?;
     } else if has("brew") {
-        for need in &missing {
+        // What brew has no package of is named below.
+        for need in missing.iter().filter(|need| !need.brew.is_empty()) {
             command("brew").arg("install").args(need.brew).run()?;
         }
     } else {
         bail!("missing: {names}. Neither apt-get nor brew is here to install it; please install it and run this again");
     }
     match missing.iter().find(|need| !(need.there)()) {
-        Some(need) => bail!("{} is still missing after the installation", need.what),
+        Some(need) => bail!("{} is still missing after the installation; please install it and run this again", need.what),
         None => Ok(()),
     }
 }

@@ -2,23 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use rollcall_store::session::SessionKind;
-use rollcall_store::{audit, secret, session};
-use serde_json::json;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
-use crate::caller::{self, Caller};
+use super::DOOR;
+use crate::caller::Caller;
+use crate::drivers;
 use crate::problem::ApiError;
-use crate::routes::session as sign_in;
 use crate::state::ApiState;
-
-/// Prefix of a driver's token, so that leaked ones are recognised for what they are.
-const TOKEN_PREFIX: &str = "rf_";
 
 /// Drivers written in Go leave the padding out.
 const BASE64: GeneralPurpose =
@@ -29,31 +24,25 @@ pub async fn begin(state: &ApiState, metadata: &MetadataMap, extensions: &Extens
     let (email, password) = basic(metadata).ok_or_else(|| Status::unauthenticated("user name and password are expected"))?;
     let address = extensions.get::<tonic::transport::server::TcpConnectInfo>().and_then(|peer| peer.remote_addr());
     let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer: SocketAddr| peer.ip());
-    open(state, "flight", &email, password, address).await.map_err(|error| status(&error))
-}
-
-/// Checks an account's password and begins a session for a driver, which comes in by `door`.
-pub async fn open(state: &ApiState, door: &'static str, email: &str, password: String, address: IpAddr) -> Result<String, ApiError> {
-    let credentials = sign_in::check_password(state, email, password, address).await?;
-    let token = secret::generate(TOKEN_PREFIX);
-    let now = state.clock.now();
-    let expires = caller::session_end(&state.config, now, now);
-    let mut tenant = state.store.tenant_as(credentials.district, credentials.account).await?;
-    session::create(&mut tenant, credentials.district, &secret::hash(&token), credentials.account, SessionKind::Api, expires).await?;
-    let account = credentials.account.to_string();
-    audit::record(&mut tenant, credentials.district, "session.create", Some(&account), json!({"door": door})).await?;
-    tenant.commit().await?;
-    Ok(token)
+    drivers::sign_in(state, DOOR, &email, password, address).await.map_err(|error| status(&error))
 }
 
 /// The caller of a call, looked up anew each time: a disabled account or a changed role holds at once.
 pub async fn identify(state: &ApiState, metadata: &MetadataMap) -> Result<Caller, Status> {
-    let presented = metadata.get("authorization").and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
-    let mut headers = HeaderMap::new();
-    if let Some(value) = presented {
-        headers.insert(header::AUTHORIZATION, value);
-    }
-    caller::identify(state, &headers).await.map_err(|error| status(&error))
+    let token = bearer(metadata).ok_or_else(|| status(&ApiError::Unauthenticated))?;
+    drivers::identify(state, token).await.map_err(|error| status(&error))
+}
+
+/// Ends the session that a call presents. An API token stays: it is not the driver's to end.
+pub async fn end(state: &ApiState, metadata: &MetadataMap) -> Result<(), Status> {
+    identify(state, metadata).await?;
+    let token = bearer(metadata).ok_or_else(|| status(&ApiError::Unauthenticated))?;
+    drivers::sign_out(state, DOOR, token).await.map_err(|error| status(&error))
+}
+
+fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 fn basic(metadata: &MetadataMap) -> Option<(String, String)> {

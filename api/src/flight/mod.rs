@@ -1,14 +1,14 @@
 //! Arrow Flight SQL: the door through which ADBC, JDBC and ODBC drivers bring in the tools that analysts know.
 //!
-//! - Accounts are those of the pages. A driver's user name and password (a Basic handshake) get a token that ends like a
-//!   session; an API token may be sent as `authorization: Bearer` instead. The throttle of sign-ins holds here too.
+//! - Accounts are those of the pages. A driver's user name and password (a Basic handshake) get a token, which ends with the action
+//!   `CloseSession` or when it is not used; an API token may be sent as `authorization: Bearer` instead. See [`crate::drivers`].
 //! - A ticket is the question's text itself. It grants nothing: the text is planned for whoever presents it, with that
 //!   caller's scope, limits and audit, exactly as at `POST /api/v1/sql`.
 //! - Nothing is kept between calls: a prepared statement's handle is its text with the values that are bound to its
 //!   parameters, one row of them. Updates, transactions and Substrait plans are refused, and the server's information says so.
 //! - A driver cancels a query by ending its stream of rows; a driver that goes away does so too.
 
-pub(crate) mod auth;
+mod auth;
 mod metadata;
 mod prepared;
 mod service;
@@ -23,6 +23,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::state::ApiState;
+
+/// Named in the audit.
+const DOOR: &str = "flight";
 
 /// Calls that one connection may have open at a time.
 const CALLS_PER_CONNECTION_MAX: u32 = 32;

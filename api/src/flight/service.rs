@@ -26,20 +26,25 @@ use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
 use rollcall_analytics::query::Question;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::prepared::{self, Statement};
-use super::{auth, metadata};
+use super::{DOOR, auth, metadata};
 use crate::caller::Caller;
 use crate::query;
 use crate::state::ApiState;
 
-/// Named in the audit.
-const DOOR: &str = "flight";
-
 const NO_TRANSACTIONS: &str = "there are no transactions here: a question reads and nothing is written";
 const NO_WRITES: &str = "nothing is written here: only questions are answered";
+
+/// The action by which a driver ends its session, and its answer: `CloseSessionResult` of Flight SQL with the status `CLOSED`, for
+/// which the library has no type.
+const CLOSE_SESSION: &str = "CloseSession";
+const CLOSED: [u8; 2] = [1 << 3, 1];
+
+/// What is said with a result, as UTF-8, in the head of the answer: the protocol has no other place for it.
+const WARNING: &str = "rollcall-warning-bin";
 
 type Rows = Response<<Door as FlightService>::DoGetStream>;
 type Shakes = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
@@ -72,9 +77,13 @@ impl Door {
         let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, around: None })
             .await
             .map_err(|error| auth::status(&error))?;
-        let schema = answer.schema.clone();
+        let (schema, warnings) = (answer.schema.clone(), answer.warnings.clone());
         let rows = answer.map(|batch| batch.map_err(|error| FlightError::Tonic(Box::new(auth::status(&error.into())))));
-        Ok(encoded(schema, rows))
+        let mut response = encoded(schema, rows);
+        for warning in &warnings {
+            response.metadata_mut().append_bin(WARNING, MetadataValue::from_bytes(warning.as_bytes()));
+        }
+        Ok(response)
     }
 
     /// Refuses a text that a driver gives as an update: with the reason that it has as a question, so that the author learns
@@ -229,8 +238,13 @@ impl FlightSqlService for Door {
         Err(Status::unimplemented(NO_TRANSACTIONS))
     }
 
-    /// Sessions' options and the like: a driver that hears this goes on without.
+    /// The end of a driver's session. Of sessions' options and the like a driver that hears the refusal goes on without.
     async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
+        if request.get_ref().r#type == CLOSE_SESSION {
+            auth::end(&self.state, request.metadata()).await?;
+            let closed = arrow_flight::Result { body: Bytes::from_static(&CLOSED) };
+            return Ok(Response::new(Box::pin(stream::iter([Ok(closed)]))));
+        }
         Err(Status::unimplemented(format!("{} is not offered here", request.get_ref().r#type.escape_debug())))
     }
 

@@ -49,6 +49,11 @@ pub fn text(name: &str, value: &str) -> PgWireResult<Response> {
     Ok(Response::Query(QueryResponse::new(fields, stream::iter([Ok(row.take_row())]))))
 }
 
+/// What is said with a result, such as that a file of history could not be read.
+pub fn warning(message: &str) -> ErrorInfo {
+    ErrorInfo::new("WARNING".to_owned(), "01000".to_owned(), message.to_owned())
+}
+
 pub fn refused(message: String) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), "0A000".to_owned(), message)))
 }

@@ -1,5 +1,9 @@
 //! What tools ask of PostgreSQL's catalog before they show tables: answered from the names of the caller's own tables.
 
+mod functions;
+mod rewriting;
+mod settings;
+
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -13,6 +17,7 @@ use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser
 use super::word::SERVER_VERSION;
 
 const CATALOG: &str = "rollcall";
+const SCHEMA: &str = "pg_catalog";
 
 /// Words of which one stands in every text that asks for the catalog.
 const SIGNS: [&str; 10] = [
@@ -36,18 +41,29 @@ pub fn is_meant(sql: &str) -> bool {
 
 /// The text in the words that the engine knows; as it is when it cannot be read, for the engine to say why.
 pub fn readable(sql: &str) -> String {
-    match PostgresCompatibilityParser::new().parse(sql).as_deref() {
-        Ok([statement]) => statement.to_string(),
+    let named = rewriting::functions_by_name(sql);
+    match PostgresCompatibilityParser::new().parse(named.as_deref().unwrap_or(sql)) {
+        Ok(mut statements) if statements.len() == 1 => {
+            statements.iter_mut().for_each(rewriting::one_row_each);
+            statements[0].to_string()
+        }
         _ => sql.to_owned(),
     }
 }
 
-/// Puts the catalog beside the tables.
-pub fn add(context: &SessionContext) -> Result<(), DataFusionError> {
+/// Puts the catalog beside the tables, for an account of this name.
+pub fn add(context: &SessionContext, account: &str) -> Result<(), DataFusionError> {
     setup_pg_catalog(context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
+    if let Some((catalog, schema)) = context.catalog(CATALOG).and_then(|catalog| Some((catalog.clone(), catalog.schema(SCHEMA)?))) {
+        catalog.register_schema(SCHEMA, Arc::new(settings::WithSettings::new(schema)))?;
+    }
     let version = format!("PostgreSQL {SERVER_VERSION} (Rollcall {})", env!("CARGO_PKG_VERSION"));
-    let say = move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::from(version.as_str())));
-    context.register_udf(create_udf("version", Vec::new(), DataType::Utf8, Volatility::Stable, Arc::new(say)));
+    for (name, value) in [("version", version.as_str()), ("session_user", account)] {
+        let value = ScalarValue::from(value);
+        let say = move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(value.clone()));
+        context.register_udf(create_udf(name, Vec::new(), DataType::Utf8, Volatility::Stable, Arc::new(say)));
+    }
+    functions::add(context);
     Ok(())
 }
 

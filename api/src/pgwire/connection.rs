@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
-use axum::http::{HeaderMap, HeaderValue, header};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion_postgres::arrow_pg::datatypes::df::deserialize_parameters;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
@@ -32,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::word::{self, Word};
 use super::{answer, catalog};
-use crate::caller::{self, Caller};
-use crate::flight::auth;
+use crate::caller::Caller;
+use crate::drivers;
 use crate::problem::ApiError;
 use crate::query;
 use crate::state::ApiState;
@@ -81,7 +80,30 @@ impl Connection {
 
     async fn caller(&self) -> Result<Caller, ApiError> {
         let token = self.token.lock().clone().ok_or(ApiError::Unauthenticated)?;
-        identify(&self.state, &token).await
+        drivers::identify(&self.state, &token).await
+    }
+
+    /// Keeps the session while the connection is open, however seldom something is asked. Never returns.
+    pub async fn keep(&self) {
+        loop {
+            tokio::time::sleep(self.state.config.driver_idle / 2).await;
+            let token = self.token.lock().clone();
+            if let Some(token) = token
+                && let Err(error) = drivers::identify(&self.state, &token).await
+            {
+                // The next question is told.
+                tracing::debug!(%error, "a driver's session could not be kept");
+            }
+        }
+    }
+
+    /// Ends the session that began with the connection. An API token as the password outlives it.
+    pub async fn end(&self) {
+        let Some(token) = self.token.lock().take() else { return };
+        if let Err(error) = drivers::sign_out(&self.state, DOOR, &token).await {
+            // It ends by itself when it is not used.
+            tracing::warn!(%error, "a driver's session could not be ended with its connection");
+        }
     }
 
     /// The catalog for whoever asks, when the text asks for it.
@@ -95,14 +117,19 @@ impl Connection {
         match &*kept {
             Some((of, around)) if *of == names => Ok(Some(around.clone())),
             _ => {
-                let around = self.state.queries.surroundings(&asks, catalog::add)?;
+                let around = self.state.queries.surroundings(&asks, |context| catalog::add(context, &caller.email))?;
                 *kept = Some((names, around.clone()));
                 Ok(Some(around))
             }
         }
     }
 
-    async fn ask(&self, sql: &str, values: &[ScalarValue], format: &Format) -> PgWireResult<Response> {
+    /// The rows of a question. What must be said with them goes to the client first.
+    async fn ask<C>(&self, client: &mut C, sql: &str, values: &[ScalarValue], format: &Format) -> PgWireResult<Response>
+    where
+        C: Sink<PgWireBackendMessage> + Unpin + Send,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
         let asked = async {
             let caller = self.caller().await?;
             let around = self.around(&caller, sql)?;
@@ -111,11 +138,15 @@ impl Connection {
         };
         let ended = self.gone.child_token();
         *self.current.lock() = ended.clone();
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
-            () = ended.cancelled() => Err(PgWireError::QueryCanceled),
-            asked = asked => answer::rows(asked.map_err(|error| answer::said(&error, sql))?, format, sql, ended.clone()),
+            () = ended.cancelled() => return Err(PgWireError::QueryCanceled),
+            asked = asked => asked.map_err(|error| answer::said(&error, sql))?,
+        };
+        for warning in &answer.warnings {
+            client.send(PgWireBackendMessage::NoticeResponse(answer::warning(warning).into())).await?;
         }
+        answer::rows(answer, format, sql, ended)
     }
 
     async fn describe(&self, sql: &str) -> Result<Description, ApiError> {
@@ -132,13 +163,6 @@ impl Drop for Connection {
             self.running.known.lock().remove(&key);
         }
     }
-}
-
-async fn identify(state: &ApiState, token: &str) -> Result<Caller, ApiError> {
-    let mut headers = HeaderMap::new();
-    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ApiError::Unauthenticated)?;
-    headers.insert(header::AUTHORIZATION, bearer);
-    caller::identify(state, &headers).await
 }
 
 fn respond(word: Word) -> PgWireResult<Response> {
@@ -177,9 +201,9 @@ impl StartupHandler for Connection {
                 let password = password.into_password()?.password;
                 let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
                 // An API token is a password too; whatever else is wrong with it is not told.
-                let token = match identify(&self.state, &password).await {
+                let token = match drivers::identify(&self.state, &password).await {
                     Ok(_) => password,
-                    Err(_) => auth::open(&self.state, DOOR, &user, password, client.socket_addr().ip())
+                    Err(_) => drivers::sign_in(&self.state, DOOR, &user, password, client.socket_addr().ip())
                         .await
                         .map_err(|error| fatal("28P01", &error.to_string()))?,
                 };
@@ -212,7 +236,7 @@ impl CancelHandler for Running {
 
 #[async_trait]
 impl SimpleQueryHandler for Connection {
-    async fn do_query<C>(&self, _: &mut C, text: &str) -> PgWireResult<Vec<Response>>
+    async fn do_query<C>(&self, client: &mut C, text: &str) -> PgWireResult<Vec<Response>>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore,
@@ -223,7 +247,7 @@ impl SimpleQueryHandler for Connection {
         for sql in word::split(text) {
             responses.push(match word::of(&sql) {
                 Some(word) => respond(word)?,
-                None => self.ask(&sql, &[], &Format::UnifiedText).await?,
+                None => self.ask(client, &sql, &[], &Format::UnifiedText).await?,
             });
         }
         Ok(responses)
@@ -279,7 +303,7 @@ impl ExtendedQueryHandler for Extended {
         Arc::new(Parser(self.0.clone()))
     }
 
-    async fn do_query<C>(&self, _: &mut C, portal: &Portal<Said>, _: usize) -> PgWireResult<Response>
+    async fn do_query<C>(&self, client: &mut C, portal: &Portal<Said>, _: usize) -> PgWireResult<Response>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore<Statement = Said>,
@@ -294,7 +318,7 @@ impl ExtendedQueryHandler for Extended {
                     ParamValues::List(values) => values.into_iter().map(|value| value.value).collect(),
                     ParamValues::Map(_) => Vec::new(),
                 };
-                self.0.ask(sql, &values, &portal.result_column_format).await
+                self.0.ask(client, sql, &values, &portal.result_column_format).await
             }
         }
     }

@@ -3,9 +3,11 @@
 //! - Everything that is asked goes through the query engine with the caller's scope, limits and audit, exactly as at
 //!   `POST /api/v1/sql`; also what tools ask of `pg_catalog`, which knows the caller's own tables and nothing else.
 //! - Accounts are those of the pages: e-mail and password, or an API token as the password. Both travel as they are, so the
-//!   door asks for TLS unless the peer is on this machine. Argon2id does not go together with SCRAM.
+//!   door asks for TLS unless the peer is on this machine. Argon2id does not go together with SCRAM. The session that a password
+//!   begins ends with the connection.
 //! - Nothing is written. `BEGIN`, `COMMIT` and the harmless settings that drivers send are answered and change nothing: every
 //!   question sees the tables as they are at its own begin.
+//! - What must be said with a result (a file of history that cannot be read, figures with noise) comes as a `WARNING` before it.
 //! - A query ends when its client cancels it (psql's Ctrl-C) or is gone.
 
 mod answer;
@@ -67,18 +69,20 @@ pub async fn run(state: ApiState, listener: TcpListener, tls: Option<Tls>, shutd
         };
         let (stream, probe) = twice(stream)?;
         let gone = shutdown.child_token();
-        let connection = Handlers(Arc::new(Connection::new(state.clone(), running.clone(), tls.is_some(), gone.clone())));
+        let connection = Arc::new(Connection::new(state.clone(), running.clone(), tls.is_some(), gone.clone()));
         let (tls, ended) = (tls.clone(), gone.clone());
         tracker.spawn(async move {
             let _place = place;
             tokio::select! {
                 () = gone.cancelled() => {}
                 () = closed(probe) => gone.cancel(),
-                served = process_socket(stream, tls, connection) => if let Err(error) = served {
+                () = connection.keep() => {}
+                served = process_socket(stream, tls, Handlers(connection.clone())) => if let Err(error) = served {
                     tracing::debug!(%error, %peer, "a PostgreSQL connection ended");
                 },
             }
             ended.cancel();
+            connection.end().await;
         });
     }
     tracker.close();

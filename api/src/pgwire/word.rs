@@ -45,24 +45,41 @@ const HARMLESS: [&str; 22] = [
 /// The version of PostgreSQL whose protocol and catalog tools may expect.
 pub const SERVER_VERSION: &str = "16.6";
 
+/// What `SHOW` and `pg_settings` say.
+pub const SETTINGS: [(&str, &str); 24] = [
+    ("bytea_output", "hex"),
+    ("client_encoding", "UTF8"),
+    ("datestyle", "ISO, MDY"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "on"),
+    ("extra_float_digits", "0"),
+    ("in_hot_standby", "off"),
+    ("integer_datetimes", "on"),
+    ("intervalstyle", "postgres"),
+    ("is_superuser", "off"),
+    ("lc_collate", "C"),
+    ("lc_ctype", "C"),
+    ("lock_timeout", "0"),
+    ("max_identifier_length", "63"),
+    ("max_index_keys", "32"),
+    ("search_path", "public"),
+    ("server_encoding", "UTF8"),
+    ("server_version", SERVER_VERSION),
+    ("server_version_num", "160006"),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("timezone", "UTC"),
+    ("transaction_isolation", "read committed"),
+    ("transaction_read_only", "on"),
+];
+
 fn shown(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "server_version" => SERVER_VERSION,
-        "server_version_num" => "160006",
-        "server_encoding" | "client_encoding" => "UTF8",
-        "timezone" | "time zone" => "UTC",
-        "datestyle" => "ISO, MDY",
-        "intervalstyle" => "postgres",
-        "search_path" => "public",
-        "standard_conforming_strings" | "integer_datetimes" | "transaction_read_only" | "default_transaction_read_only" => "on",
-        "transaction_isolation" | "transaction isolation level" | "default_transaction_isolation" => "read committed",
-        "max_identifier_length" => "63",
-        "is_superuser" | "in_hot_standby" => "off",
-        "lc_collate" | "lc_ctype" => "C",
-        "bytea_output" => "hex",
-        "statement_timeout" | "lock_timeout" | "extra_float_digits" => "0",
-        _ => return None,
-    })
+    let name = match name {
+        "time zone" => "timezone",
+        "transaction isolation level" => "transaction_isolation",
+        other => other,
+    };
+    SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 /// The statement as a word of the door; `None`: it is a question.

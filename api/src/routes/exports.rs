@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use rollcall_model::ids::{ExportId, SavedQueryId};
 use rollcall_model::time::{UtcMillis, rfc3339};
 use rollcall_store::export::{self, Every, Export, FileFormat, PER_ACCOUNT_MAX, Schedule};
-use rollcall_store::{audit, saved_query};
+use rollcall_store::saved_query;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -249,8 +249,7 @@ pub async fn create(
         message: format!("an account has at most {PER_ACCOUNT_MAX} exports; delete one first"),
     })?;
     let detail = json!({"query": made.query, "every": schedule.every.as_str(), "format": made.format.as_str()});
-    audit::record(&mut tenant, caller.district, "export.create", Some(&made.id.to_string()), detail).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "export.create", made.id, detail).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
 
@@ -276,8 +275,7 @@ pub async fn change(
     let named = (caller.who.account, id, request.version);
     let changed = refused(export::change(&mut tenant, caller.district, named, &wished, caller.now()).await?, "export")?;
     let detail = json!({"every": changed.schedule.every.as_str(), "format": changed.format.as_str(), "enabled": changed.enabled});
-    audit::record(&mut tenant, caller.district, "export.change", Some(&id.to_string()), detail).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "export.change", id, detail).await?;
     Ok(Json(changed.into()))
 }
 
@@ -292,8 +290,7 @@ pub async fn delete(State(state): State<ApiState>, caller: Caller, Id(id): Id<Ex
     require(rights::may_export(&caller.who), MAY_NOT)?;
     let mut tenant = caller.tenant(&state).await?;
     refused(export::delete(&mut tenant, caller.district, caller.who.account, id).await?, "export")?;
-    audit::record(&mut tenant, caller.district, "export.delete", Some(&id.to_string()), json!({})).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "export.delete", id, json!({})).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -309,7 +306,6 @@ pub async fn run(State(state): State<ApiState>, caller: Caller, Id(id): Id<Expor
     let mut tenant = caller.tenant(&state).await?;
     let wanted = refused(export::run_now(&mut tenant, caller.district, caller.who.account, id, caller.now()).await?, "export")?;
     require_place(&state)?;
-    audit::record(&mut tenant, caller.district, "export.run_now", Some(&id.to_string()), json!({})).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "export.run_now", id, json!({})).await?;
     Ok((StatusCode::ACCEPTED, Json(wanted.into())))
 }

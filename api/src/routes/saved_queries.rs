@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use rollcall_model::ids::SavedQueryId;
 use rollcall_model::time::{UtcMillis, rfc3339};
-use rollcall_store::audit;
 use rollcall_store::saved_query::{
     self, Change, Content, Edited, PER_ACCOUNT_MAX, SQL_BYTES_MAX, SavedQuery, TITLE_CHARS_MAX, VIEW_BYTES_MAX,
 };
@@ -179,9 +178,7 @@ pub async fn create(
         code: "too_many_saved_queries",
         message: format!("an account has at most {PER_ACCOUNT_MAX} saved questions; delete one first"),
     })?;
-    let (subject, detail) = (saved.id.to_string(), json!({"shared": saved.shared}));
-    audit::record(&mut tenant, caller.district, "saved_query.create", Some(&subject), detail).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "saved_query.create", saved.id, json!({"shared": saved.shared})).await?;
     Ok((StatusCode::CREATED, Json(info(&caller, saved))))
 }
 
@@ -220,8 +217,7 @@ pub async fn change(
     let changed = saved_query::change(&mut tenant, caller.who.account, id, request.version, &wished).await?;
     let changed = refused(changed, "saved question")?;
     let detail = json!({"shared": changed.shared, "version": changed.version});
-    audit::record(&mut tenant, caller.district, "saved_query.change", Some(&id.to_string()), detail).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "saved_query.change", id, detail).await?;
     Ok(Json(info(&caller, changed)))
 }
 
@@ -236,7 +232,6 @@ pub async fn delete(State(state): State<ApiState>, caller: Caller, Id(id): Id<Sa
     require(rights::may_query(&caller.who), MAY_NOT)?;
     let mut tenant = caller.tenant(&state).await?;
     refused(saved_query::delete(&mut tenant, caller.who.account, id).await?, "saved question")?;
-    audit::record(&mut tenant, caller.district, "saved_query.delete", Some(&id.to_string()), json!({})).await?;
-    tenant.commit().await?;
+    caller.commit(tenant, "saved_query.delete", id, json!({})).await?;
     Ok(StatusCode::NO_CONTENT)
 }

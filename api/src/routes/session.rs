@@ -132,7 +132,7 @@ pub async fn sign_in(
     let token = secret::generate(SESSION_PREFIX);
     let token_hash = secret::hash(&token);
     let now = state.clock.now();
-    let expires = caller::session_end(&state.config, now, now);
+    let expires = caller::session_end(&state.config, SessionKind::Cookie, now, now);
     let mut tenant = state.store.tenant_as(credentials.district, credentials.account).await?;
     session::create(&mut tenant, credentials.district, &token_hash, credentials.account, SessionKind::Cookie, expires).await?;
     audit::record(&mut tenant, credentials.district, "session.create", Some(&credentials.account.to_string()), json!({})).await?;

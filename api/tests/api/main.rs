@@ -1,6 +1,7 @@
 //! The API against a real PostgreSQL, the real live state and an imported district: one program, so that it is linked once.
 
 mod desk;
+mod doors;
 mod engagement;
 mod live;
 mod marks;

@@ -37,6 +37,9 @@ use tower::ServiceExt;
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The clock of the town stands at nine, that of its database does not: sessions last long enough for both.
+pub const DRIVER_IDLE: Duration = Duration::from_secs(100 * 3600);
+
 pub const PASSWORD: &str = "correct horse battery";
 pub const ZONE: chrono_tz::Tz = chrono_tz::America::Chicago;
 
@@ -106,7 +109,7 @@ pub struct Town {
 impl Town {
     pub async fn start() -> Self {
         let session_idle = Duration::from_secs(200 * 3600);
-        Self::with(ApiConfig { session_idle, exports_available: true, ..ApiConfig::default() }).await
+        Self::with(ApiConfig { session_idle, driver_idle: DRIVER_IDLE, exports_available: true, ..ApiConfig::default() }).await
     }
 
     pub async fn with(config: ApiConfig) -> Self {

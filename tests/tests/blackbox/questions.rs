@@ -1,7 +1,10 @@
 //! Questions in SQL through every door: the same text by the same account gives the same numbers, and the same refusal.
 
 mod adbc;
+mod damaged;
+mod everywhere;
 mod formats;
+mod jdbc;
 mod live;
 mod postgres;
 mod refused;
@@ -45,6 +48,10 @@ impl Asked {
         let mut asked = Self { instance, district, office, analyst, seq: 0, _dir: dir };
         asked.come_in(0..STUDENTS).await?;
         Ok(asked)
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.instance.data_dir()
     }
 
     /// The gate sees these students; returns when the server has acknowledged them.

@@ -27,16 +27,17 @@ impl Driver {
     /// A script of the folder, with what it asks for on its standard input.
     pub fn run(script: &str, address: &str, request: &Value) -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("adbc");
-        let mut child = Command::new(folder.join(".venv/bin/python"))
-            .arg(folder.join(script))
-            .arg(address)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the ADBC driver is not installed: cargo xtask setup")?;
+        Self::spawn(Command::new(folder.join(".venv/bin/python")).arg(folder.join(script)).arg(address), &[request.to_string()])
+    }
+
+    /// Another driver's program, with the lines that it reads first.
+    pub fn spawn(command: &mut Command, lines: &[String]) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("not installed: cargo xtask setup")?;
         let mut told = child.stdin.take().context("no standard input")?;
         let said = BufReader::new(child.stdout.take().context("no standard output")?);
-        writeln!(told, "{request}")?;
+        for line in lines {
+            writeln!(told, "{line}")?;
+        }
         Ok(Self { child, said, told })
     }
 

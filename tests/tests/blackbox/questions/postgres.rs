@@ -13,7 +13,7 @@ use super::{ANALYST, Asked, BOMB, OFFICE, QUESTION, STUDENTS};
 const ENVIRONMENT: [(&str, &str); 1] = [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0")];
 
 /// How a client of libpq names the door.
-fn connection(asked: &Asked, user: &str, password: &str) -> Result<String> {
+pub fn connection(asked: &Asked, user: &str, password: &str) -> Result<String> {
     let address = asked.door("postgres")?;
     let port = address.rsplit_once(':').context("no port")?.1;
     Ok(format!("host=127.0.0.1 port={port} dbname=rollcall user='{user}' password='{password}'"))
@@ -27,13 +27,13 @@ fn psql() -> PathBuf {
 }
 
 /// What psql prints for a command, on both outputs.
-fn through_psql(connection: &str, command: &str) -> Result<String> {
+pub fn through_psql(connection: &str, command: &str) -> Result<String> {
     let output = Command::new(psql()).args(["--no-psqlrc", "--no-align", "--tuples-only", "--command", command, connection]).output();
     let output = output.context("psql is not installed: cargo xtask setup")?;
     Ok(String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?)
 }
 
-fn through_psycopg(connection: &str, steps: Value) -> Result<Driver> {
+pub fn through_psycopg(connection: &str, steps: Value) -> Result<Driver> {
     Driver::run("ask_postgres.py", connection, &steps)
 }
 

@@ -1,0 +1,82 @@
+//! History that cannot be read: every way in says so by the file's name and goes on with the rest.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rollcall_tests::district::{District, PASSWORD};
+use serde_json::{Value, json};
+
+use super::everywhere::desk;
+use super::postgres::{connection, through_psql};
+use super::{Asked, OFFICE, STUDENTS};
+
+const ENVIRONMENT: [(&str, &str); 2] = [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0"), ("ROLLCALL_HISTORY_FLUSH_INTERVAL_S", "1")];
+const COUNT: &str = "SELECT count(*) FROM scans WHERE seq >= 0";
+
+/// The data files of a kind below the folder of history.
+fn parquet(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten() {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The desk shows the count with a warning that has these words.
+fn on_the_page(asked: &Asked, words: &[&str]) -> Result<()> {
+    if std::env::var_os("ROLLCALL_TEST_NO_BROWSER").is_some() {
+        return Ok(());
+    }
+    let shown = desk(asked, OFFICE, &[COUNT])?;
+    let said = shown.first().map(|answer| warnings(answer).join("\n")).context("no answer")?;
+    ensure!(words.iter().all(|word| said.contains(word)), "{words:?} are not on the page: {shown:?}");
+    Ok(())
+}
+
+fn warnings(answer: &Value) -> Vec<&str> {
+    answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_named_and_a_lost_place_leaves_what_is_hot() -> Result<()> {
+    let mut asked = Asked::launch(&ENVIRONMENT).await?;
+    let scans = asked.data_dir().join("history/scans");
+    for _ in 0..600 {
+        if !parquet(&scans)?.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let files = parquet(&scans)?;
+    let [file] = files.as_slice() else { anyhow::bail!("{files:?} and not one file of scans") };
+    let name = file.file_name().and_then(|name| name.to_str()).context("no name")?.to_owned();
+    // A restart forgets what is hot, so that the rows are the file's only.
+    asked.instance.kill()?;
+    std::fs::write(file, b"PAR1 this is no Parquet PAR1")?;
+    std::fs::write(file.with_file_name("foreign.parquet"), b"somebody else's")?;
+    asked.instance.restart()?;
+    asked.office = District::sign_in(&asked.instance, OFFICE).await?;
+
+    let answer = asked.office.post("/sql", &json!({"sql": COUNT})).await?;
+    let said = warnings(&answer).join("\n");
+    ensure!(said.contains(&name) && said.contains("foreign.parquet"), "{answer}");
+    let printed = through_psql(&connection(&asked, OFFICE, PASSWORD)?, COUNT)?;
+    ensure!(printed.contains("WARNING:") && printed.contains(&name), "{printed}");
+    on_the_page(&asked, &[&name, "foreign.parquet"])?;
+
+    std::fs::rename(asked.data_dir().join("history"), asked.data_dir().join("away"))?;
+    std::fs::write(asked.data_dir().join("history"), b"no folder")?;
+    asked.come_in(0..STUDENTS).await?;
+    let hot = asked.office.post("/sql", &json!({"sql": COUNT})).await?;
+    ensure!(hot["rows"] == json!([[STUDENTS]]) && warnings(&hot).iter().any(|said| said.contains("history cannot be read")), "{hot}");
+    on_the_page(&asked, &["history cannot be read"])?;
+    Ok(())
+}
