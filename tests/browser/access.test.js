@@ -19,6 +19,7 @@ const PAGES = [
   ['school of the district', 'analyst', `/district/school/${school.id}`, '#grades'],
   ['section of the district', 'analyst', `/district/section/${section.id}`, '.range button:nth-child(2):enabled'],
   ['questions', 'analyst', '/district/questions', '#exports'],
+  ['report of its office', 'schoolOffice', '/district', '#grades'],
   ['devices', 'it', '/devices', '[data-device]'],
 ];
 

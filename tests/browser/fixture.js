@@ -1,5 +1,5 @@
 // What the test binary has prepared, from the JSON file that ROLLCALL_FIXTURE names:
-// {"url", "mqtt": {"host", "port"}, "gate": {"id", "token"}, "tablet": {"id", "token"}, "teacher"/"office"/"guardian"/"it"/"analyst": {"email", "password"},
+// {"url", "mqtt": {"host", "port"}, "gate": {"id", "token"}, "tablet": {"id", "token"}, "teacher"/"office"/"guardian"/"it"/"analyst"/"schoolOffice": {"email", "password"},
 //  "school": {"id"}, "section": {"id", "title"}, "students": [{"id", "given", "family", "badge"}]}
 // The section meets now and has at least eight students; the guardian's child is the first; nobody has been scanned yet.
 

@@ -40,6 +40,8 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
         district.account(instance, "guardian@browser.example", "guardian", Some(&guardian))?;
         // The school answers for learning apps; without that no engagement is computed.
         let school = section["school"].as_str().unwrap_or_default();
+        let school_office = ["account", "add", "--district", &district.name, "--email", "school@browser.example", "--role", "office"];
+        instance.json(&[&school_office[..], &["--school", school, "--json"]].concat(), &format!("{PASSWORD}\n"))?;
         let consent = json!({"student": null, "purpose": "activity", "granted": true});
         session.post(&format!("/schools/{school}/consents"), &consent).await?;
         let account = |role: &str| json!({"email": format!("{role}@browser.example"), "password": PASSWORD});
@@ -49,7 +51,7 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
             "gate": {"id": district.gate.id, "token": district.gate.token},
             "tablet": {"id": tablet.id, "token": tablet.token},
             "teacher": account("teacher"), "office": account("office"), "guardian": account("guardian"),
-            "it": account("it"), "analyst": account("analyst"),
+            "it": account("it"), "analyst": account("analyst"), "schoolOffice": account("school"),
             "school": {"id": section["school"]},
             "section": {"id": id, "title": section["title"]},
             "students": students,

@@ -1,0 +1,100 @@
+// The desk's editor, table and charts in a real Chromium, asked by an office: its own rights, its own school.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { launch, open, signIn, SIZES } from './browser.js';
+import { fixture } from './fixture.js';
+
+const { url, school, section, office, schoolOffice } = fixture;
+const ROWS = 1_000_000;
+const WEEKS = "SELECT * FROM (VALUES ('Mon', 41, 5), ('Tue', 41, 7), ('Mon', 42, 9)) AS t(day, week, absent)";
+
+let browser;
+let page;
+
+async function signedIn(account) {
+  const context = await browser.newContext({ viewport: SIZES.tablet });
+  // Queries run at a lower priority than everything else: on a busy machine their answers take their time.
+  context.setDefaultTimeout(45_000);
+  const fresh = await context.newPage();
+  await signIn(fresh, url, account);
+  return fresh;
+}
+
+before(async () => {
+  browser = await launch();
+  page = await signedIn(office);
+});
+after(() => browser?.close());
+
+describe('the desk of an office', { concurrency: 1 }, () => {
+  test('the editor completes tables and columns of the real schema', async () => {
+    await open(page, `${url}/district/questions`);
+    await page.locator('aside code').getByText('attendance_day', { exact: true }).waitFor();
+    await page.getByRole('textbox', { name: 'Question in SQL' }).click();
+    const completed = async (typed, offered) => {
+      await page.keyboard.press('Control+a');
+      await page.keyboard.type(typed);
+      await page.locator('.cm-tooltip-autocomplete li').getByText(offered, { exact: true }).first().waitFor();
+      await page.keyboard.press('Escape');
+    };
+    await completed('SELECT * FROM attendance_d', 'attendance_day');
+    await completed('SELECT scans.rece', 'received');
+  });
+
+  test('a table of a million rows is scrolled to its end', async () => {
+    await open(page, `${url}/district/questions?${new URLSearchParams({ sql: `SELECT value FROM generate_series(1, ${ROWS})` })}`);
+    await page.getByText(/^1,000,000 rows in/).waitFor();
+    const table = page.getByRole('region', { name: 'Result' });
+    assert.equal(await table.getByRole('table').getAttribute('aria-rowcount'), String(ROWS + 1));
+    await table.getByRole('cell', { name: '1', exact: true }).waitFor();
+    await table.evaluate((scrolled) => scrolled.scrollTo(0, scrolled.scrollHeight));
+    await table.getByRole('cell', { name: String(ROWS), exact: true }).waitFor();
+    assert.ok((await table.locator('tr').count()) < 100, 'only what is seen is in the document');
+  });
+
+  test('line, bar and heat map are one click each, stand above their numbers, and a link reopens exactly this view', async () => {
+    await open(page, `${url}/district/questions?${new URLSearchParams({ sql: WEEKS })}`);
+    await page.getByText(/^3 rows in/).waitFor();
+    for (const [button, words] of [['Line', 'Line chart of'], ['Bar', 'Bar chart of'], ['Heat map', 'Heat map chart of']]) {
+      await page.getByRole('radio', { name: button }).click();
+      await page.getByRole('img', { name: words }).locator('svg text').first().waitFor();
+      assert.equal(await page.getByRole('region', { name: 'Result' }).getByRole('cell').count(), 9);
+    }
+    await page.getByRole('combobox', { name: /Along/ }).selectOption('week');
+    await page.getByRole('combobox', { name: /Measured/ }).selectOption('absent');
+    const [link, drawn] = [page.url(), await page.getByRole('img', { name: /chart of absent by week/ }).getAttribute('aria-label')];
+    const other = await page.context().newPage();
+    await open(other, link);
+    await other.getByText(/^3 rows in/).waitFor();
+    await other.getByRole('img', { name: drawn }).locator('svg text').first().waitFor();
+    assert.equal(await other.getByRole('radio', { name: 'Heat map' }).getAttribute('aria-checked'), 'true');
+    assert.equal(other.url(), link);
+    await other.close();
+  });
+
+  test('an error is shown at its place', async () => {
+    await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT dri\nFROM scans' })}`);
+    await page.getByRole('alert').getByText('Line 1, column 8').waitFor();
+  });
+});
+
+describe('the report of one school', { concurrency: 1 }, () => {
+  test('its office opens it from the live page, and its sections, and no other place of the district', async () => {
+    const own = await signedIn(schoolOffice);
+    await own.waitForURL(`**/school/${school.id}`);
+    await own.getByRole('link', { name: 'Attendance report' }).click();
+    await own.getByRole('heading', { name: 'By grade' }).waitFor();
+    await own.locator('[data-came]').waitFor();
+    await own.locator(`a[href="/district/section/${section.id}"]`).click();
+    await own.getByRole('heading', { level: 1, name: section.title }).waitFor();
+    await own.getByRole('navigation', { name: 'Where you are' }).getByRole('link').click();
+    await own.waitForURL(`**/district/school/${school.id}`);
+    await own.getByRole('navigation', { name: 'Views' }).getByRole('link', { name: 'Attendance report' }).click();
+    await own.getByRole('heading', { name: 'By grade' }).waitFor();
+    assert.equal(await own.locator('[data-school]').count(), 0, 'the district is not its');
+    const foreign = await own.request.get(`${url}/api/v1/overview/arrivals`);
+    assert.equal(foreign.status(), 403);
+    await own.context().close();
+  });
+});
