@@ -8,6 +8,7 @@ pub mod live;
 pub mod mqtt;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod syscalls;

@@ -9,7 +9,7 @@ use rollcall_store::account::Role;
 
 use super::town::{DAY_MS, START, Town, district, person};
 use crate::query::tables::event_tables;
-use crate::query::{Caller, EngineConfig, GROUP_MIN, Limits, PrivacyKey, QueryEngine};
+use crate::query::{Bound, Caller, EngineConfig, GROUP_MIN, Limits, PrivacyKey, QueryEngine, QueryError};
 
 fn engine(town: &Town) -> QueryEngine {
     let engine = QueryEngine::new(EngineConfig { threads: 2, ..EngineConfig::default() }).unwrap();
@@ -134,4 +134,22 @@ async fn merged_files_keep_their_words() {
     town.hot.begin_at(rollcall_model::ids::Offset(80));
     let sql = "select dir, method, count(*) from scans group by dir, method";
     assert_eq!(ask(&engine(&town), &office(0), sql).await.0, ["in nfc 80"]);
+}
+
+/// The days of a school year, a file each, and a question that names none of them.
+#[tokio::test]
+async fn a_year_without_a_filter_is_admitted_and_a_limit_that_it_reaches_is_named() {
+    let mut town = Town::new();
+    for day in 0..180 {
+        town.append(Kind::Scan, 0, &[(1, 10), (2, 20), (3, 30)], day);
+        town.history.flush().await.unwrap();
+    }
+    town.move_window(0);
+    let engine = engine(&town);
+    let sql = "select count(*), count(distinct date_trunc('day', ts)), sum(seq) from scans";
+    assert_eq!(ask(&engine, &office(0), sql).await, (vec!["540 180 10800".to_owned()], vec![]));
+    let few = Limits { rows: 100, ..Limits::default() };
+    let stream = engine.run(&office(0), "select * from scans", &few).await.unwrap();
+    let error = stream.collect().await.unwrap_err();
+    assert!(matches!(error, QueryError::Limit { bound: Bound::Rows, .. }), "{error}");
 }
