@@ -14,7 +14,7 @@ use rollcall_tests::torture::Torture;
 use rollcall_tests::traffic::{Sending, Source};
 use rollcall_tests::{Instance, Launch};
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use super::{CATCH_UP, DRAIN, LOOK, check_log, until_ready};
@@ -22,10 +22,16 @@ use super::{CATCH_UP, DRAIN, LOOK, check_log, until_ready};
 /// Bytes that headers and frames begin at multiples of.
 const ALIGN: usize = 64;
 
+/// The database that was beside the log when it was filled, and the one in which others are made.
+const ORIGINAL: &str = "filled";
+const MAINTENANCE: &str = "postgres";
+
 /// A stopped server's data folder with several segments in its log, and the book of the device that filled it.
 struct Filled {
     dir: tempfile::TempDir,
     database: EmbeddedPostgres,
+    /// The name of the database that servers are started beside.
+    used: String,
     books: Vec<(Device, Ledger)>,
 }
 
@@ -33,12 +39,13 @@ impl Filled {
     async fn new(torture: &Torture) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let database = EmbeddedPostgres::start(&dir.path().join("existing")).await?;
-        let filled = Self { dir, database, books: Vec::new() };
+        let filled = Self { dir, database, used: ORIGINAL.to_owned(), books: Vec::new() };
+        filled.sql_in(MAINTENANCE, &format!("create database {ORIGINAL}")).await?;
         let mut instance = filled.start(&filled.dir.path().join("data"))?;
         let district = district::synthetic(&instance, filled.dir.path(), "Damaged", 10)?;
         let band = District::device(&instance, &district.name, &district.school, "wearable", "Band")?;
         // A sink that may not write keeps the log from being trimmed.
-        filled.sql("revoke usage on schema event from rollcall_app").await?;
+        filled.sql_in(ORIGINAL, "revoke usage on schema event from rollcall_app").await?;
         let sending = Sending::start(&instance.mqtt, &band, Source::Readings, 20_000, torture.seed);
         let segments = || filled.segments(&filled.dir.path().join("data")).map_or(0, |paths| paths.len());
         // In the last segment there is more than one write, so that the first of them is proven by the second.
@@ -48,23 +55,25 @@ impl Filled {
         instance.kill()?;
         let books = vec![sending.abandon()];
         drop(instance);
-        filled.sql("grant usage on schema event to rollcall_app").await?;
+        filled.sql_in(ORIGINAL, "grant usage on schema event to rollcall_app").await?;
         Ok(Self { books, ..filled })
     }
 
-    async fn sql(&self, text: &'static str) -> Result<()> {
-        let mut owner = PgConnection::connect(&self.database.url()).await?;
-        sqlx::query(text).execute(&mut owner).await?;
+    fn url(&self, database: &str) -> Result<String> {
+        let url = self.database.url();
+        let (server, _) = url.rsplit_once('/').context("a database URL ends in a name")?;
+        Ok(format!("{server}/{database}"))
+    }
+
+    async fn sql_in(&self, database: &str, text: &str) -> Result<()> {
+        let mut owner = PgConnection::connect(&self.url(database)?).await?;
+        sqlx::query(AssertSqlSafe(text)).execute(&mut owner).await?;
         Ok(owner.close().await?)
     }
 
     fn start(&self, data_dir: &Path) -> Result<Instance> {
         fs::create_dir_all(data_dir)?;
-        Instance::launch(data_dir, self.launch())
-    }
-
-    fn launch(&self) -> Launch {
-        Launch::flags(&["--database-url", &self.database.url()]).set("ROLLCALL_LOG_SEGMENT_BYTES", 1 << 20)
+        Instance::launch(data_dir, Launch::flags(&["--database-url", &self.url(&self.used)?]).set("ROLLCALL_LOG_SEGMENT_BYTES", 1 << 20))
     }
 
     /// The start must fail: what is left of the log does not fit what the database has taken of it.
@@ -106,8 +115,13 @@ impl Filled {
         Ok(())
     }
 
-    /// The start must succeed and the log must hold what was acknowledged.
-    async fn recovered(&self, data_dir: &Path) -> Result<()> {
+    /// The start must succeed and the log must hold what was acknowledged. The log's last write was perhaps never confirmed, so one copy may
+    /// keep it and another lose it with its tail: each is beside a copy of the database that has taken nothing of it yet.
+    async fn recovered(&mut self, data_dir: &Path, round: u64) -> Result<()> {
+        self.used = format!("round_{round}");
+        // A killed server's connections may last a moment longer than it did.
+        self.sql_in(MAINTENANCE, &format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{ORIGINAL}'")).await?;
+        self.sql_in(MAINTENANCE, &format!("create database {} template {ORIGINAL}", self.used)).await?;
         let mut instance = self.start(data_dir)?;
         let filled_up = Instant::now() + CATCH_UP;
         while !until_ready(&instance, "database", true).await?["detail"].as_str().is_some_and(|detail| detail.contains(" 0 rows behind")) {
@@ -173,7 +187,7 @@ fn flip(bytes: &mut [u8], from: usize, to: usize, random: &mut StdRng) {
 async fn damage_is_cut_off_or_refused() -> Result<()> {
     let torture = Torture::begin("damaged log");
     let mut random = torture.random();
-    let filled = Filled::new(&torture).await?;
+    let mut filled = Filled::new(&torture).await?;
     let segments = filled.segments(&filled.dir.path().join("data"))?;
     ensure!(segments.len() >= 3, "{} segments", segments.len());
     let (last, middle) = (segments.len() - 1, segments.len() / 2);
@@ -194,7 +208,7 @@ async fn damage_is_cut_off_or_refused() -> Result<()> {
             bytes.truncate(end);
             bytes.extend_from_slice(&garbage);
         })?;
-        filled.recovered(&copy).await?;
+        filled.recovered(&copy, round).await?;
 
         // A bit of what was acknowledged, in the middle of the last segment.
         let copy = filled.copy(&format!("last {round}"))?;
