@@ -50,7 +50,7 @@ impl Core {
             }
         }
         let now = self.clock.now();
-        let merged = blocking(move || divide(kind, &batches)?.iter().map(|portion| file::encode(kind, portion, now)).collect()).await?;
+        let merged = blocking(move || divide(kind, batches)?.iter().map(|portion| file::encode(kind, portion, now)).collect()).await?;
         let add = self.write(session, merged).await?;
         let remove: Vec<String> = small.iter().map(|file| file.path.clone()).collect();
         self.metrics.compacted.inc_by(remove.len() as u64);

@@ -115,7 +115,7 @@ impl Core {
         let (kind, now) = (file.kind, self.clock.now());
         let files = blocking(move || {
             let kept: Vec<RecordBatch> = kept.into_iter().filter(|rows| rows.num_rows() > 0).collect();
-            divide(kind, &kept)?.iter().map(|portion| file::encode(kind, portion, now)).collect()
+            divide(kind, kept)?.iter().map(|portion| file::encode(kind, portion, now)).collect()
         })
         .await?;
         let add = self.write(session, files).await?;

@@ -102,7 +102,7 @@ fn gather(log: &dyn Log, from: Offset, rows_max: u64, erased: &Erased) -> Result
 fn encode_all(rows: Rows, now: UtcMillis) -> Result<Vec<(FileEntry, Bytes)>, HistoryError> {
     let mut files = Vec::new();
     for (kind, batches) in rows {
-        for portion in divide(kind, &batches)? {
+        for portion in divide(kind, batches)? {
             files.push(file::encode(kind, &portion, now)?);
         }
     }

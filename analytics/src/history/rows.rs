@@ -58,9 +58,11 @@ struct Place {
     row: u32,
 }
 
-/// Divides rows of one kind by district and day of event time, and sorts each portion.
-pub(super) fn divide(kind: Kind, batches: &[RecordBatch]) -> Result<Vec<Portion>, HistoryError> {
-    let rows = concat_batches(table::schema(kind), batches)?;
+/// Divides rows of one kind by district and day of event time, and sorts each portion. A million rows are hundreds of megabytes, so what
+/// is not needed any more is let go before more is made.
+pub(super) fn divide(kind: Kind, batches: Vec<RecordBatch>) -> Result<Vec<Portion>, HistoryError> {
+    let rows = concat_batches(table::schema(kind), &batches)?;
+    drop(batches);
     let (districts, schools, devices) = (ids(&rows, DISTRICT), ids(&rows, SCHOOL), ids(&rows, DEVICE));
     let (times, offsets) = (instants(&rows), offsets(&rows));
     let count = u32::try_from(rows.num_rows()).map_err(|_| HistoryError::Step("too many rows for one file".into()))?;
@@ -74,15 +76,18 @@ pub(super) fn divide(kind: Kind, batches: &[RecordBatch]) -> Result<Vec<Portion>
         .collect();
     places.sort_unstable();
     let order = UInt32Array::from_iter_values(places.iter().map(|place| place.row));
+    let runs = places.chunk_by(|a, b| (a.district, a.day) == (b.district, b.day));
+    let runs: Vec<_> = runs.map(|run| (run[0].district, run[0].day, run.len())).collect();
+    drop(places);
     let sorted = take_record_batch(&rows, &order)?;
-    let mut portions = Vec::new();
+    drop(rows);
     let mut begin = 0;
-    for run in places.chunk_by(|a, b| (a.district, a.day) == (b.district, b.day)) {
-        let rows = sorted.slice(begin, run.len());
-        portions.push(Portion { district: DistrictId::from_bytes(run[0].district), date: date(run[0].day), rows });
-        begin += run.len();
-    }
-    Ok(portions)
+    let portion = |(district, day, length)| {
+        let rows = sorted.slice(begin, length);
+        begin += length;
+        Portion { district: DistrictId::from_bytes(district), date: date(day), rows }
+    };
+    Ok(runs.into_iter().map(portion).collect())
 }
 
 /// The day of a row; an instant outside the calendar, which intake refuses, counts as the first day.
