@@ -16,10 +16,10 @@ const PAGES = [
   ['evacuation', 'office', `/school/${school.id}/evacuation`, '[data-inside]'],
   ['family', 'guardian', '/family', '[data-arrival]'],
   ['district', 'analyst', '/district', '[data-school]'],
-  ['school of the district', 'analyst', `/district/school/${school.id}`, '#grades'],
+  ['school of the district', 'analyst', `/district/school/${school.id}`, 'main:has(#grades) .range button:nth-child(2):enabled'],
   ['section of the district', 'analyst', `/district/section/${section.id}`, '.range button:nth-child(2):enabled'],
   ['questions', 'analyst', '/district/questions', '#exports'],
-  ['report of its office', 'schoolOffice', '/district', '#grades'],
+  ['report of its office', 'schoolOffice', '/district', 'main:has(#grades) .range button:nth-child(2):enabled'],
   ['devices', 'it', '/devices', '[data-device]'],
 ];
 
