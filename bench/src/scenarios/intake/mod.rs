@@ -7,7 +7,7 @@ mod peers;
 pub mod single;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rollcall_tests::District;
@@ -25,6 +25,10 @@ pub const CONNECTIONS: usize = 50;
 
 /// The most that a run may leave to the sink; it is reported how long it took.
 const CATCH_UP: Duration = Duration::from_secs(90);
+
+/// How long rows may be on their way after the sink said that it was done; what is missing then is lost.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Holds what a run acknowledges while the sink follows: some forty million events.
 pub const CONFIG: &str = "[log]\ndisk_budget_bytes = 17179869184\n";
@@ -114,11 +118,18 @@ impl Stage {
     pub async fn verify(&self) -> Result<()> {
         self.settle().await?;
         let mut database = self.server.database().await?;
-        let row = sqlx::query("select count(*) from event.telemetry").fetch_one(&mut database).await?;
-        let (stored, duplicates) = (row.get::<i64, _>(0) as u64, self.server.metric("rollcall_ingest_duplicates_total").await? as u64);
-        let acknowledged = self.acknowledged;
-        ensure!(stored + duplicates == acknowledged, "{acknowledged} acknowledged, but {stored} rows and {duplicates} duplicates");
-        Ok(())
+        let (acknowledged, settled) = (self.acknowledged, Instant::now());
+        loop {
+            let row = sqlx::query("select count(*) from event.telemetry").fetch_one(&mut database).await?;
+            let (stored, duplicates) = (row.get::<i64, _>(0) as u64, self.server.metric("rollcall_ingest_duplicates_total").await? as u64);
+            if stored + duplicates == acknowledged {
+                return Ok(());
+            }
+            // The sink says how far behind it was when it last committed, so rows that came since may still be on their way.
+            let wrong = stored + duplicates > acknowledged || settled.elapsed() > SETTLE_MAX;
+            ensure!(!wrong, "{acknowledged} acknowledged, but {stored} rows and {duplicates} duplicates");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
