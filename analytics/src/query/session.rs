@@ -37,6 +37,20 @@ pub(crate) const BATCH_ROWS: usize = 8_192;
 pub struct Surroundings {
     state: SessionState,
     schemas: Vec<(String, Arc<dyn SchemaProvider>)>,
+    _catalog: Arc<Described>,
+}
+
+/// The catalog that a door's schemas describe. They stand in it and hold it, so that without an end it would stay in memory for
+/// ever: it is emptied when the last copy of the surroundings goes.
+struct Described(Arc<MemoryCatalogProvider>);
+
+impl Drop for Described {
+    fn drop(&mut self) {
+        for name in self.0.schema_names() {
+            // Nothing else is registered here than what can be taken out again.
+            let _ = self.0.deregister_schema(&name, true);
+        }
+    }
 }
 
 pub(super) type Sources = BTreeMap<String, Arc<dyn TableSource>>;
@@ -104,7 +118,7 @@ impl Inner {
         add(&context)?;
         let names = catalog.schema_names().into_iter().filter(|name| name != SCHEMA);
         let schemas = names.filter_map(|name| Some((name.clone(), catalog.schema(&name)?))).collect();
-        Ok(Surroundings { state: context.state(), schemas })
+        Ok(Surroundings { state: context.state(), schemas, _catalog: Arc::new(Described(catalog)) })
     }
 
     fn runtime_env(&self, limits: &Limits) -> Result<Arc<RuntimeEnv>, DataFusionError> {

@@ -8,4 +8,5 @@ mod parameters;
 mod privacy;
 mod refusals;
 mod scope;
+mod surroundings;
 mod world;
