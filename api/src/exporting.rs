@@ -5,7 +5,9 @@
 //! - A file is there whole or not at all, `<district>/<export>/<title>-<instant>.<format>`; on a local disk it survives a
 //!   loss of power once the run is said to be done. A repeated run of one instant writes the same name.
 //! - An export whose account is disabled or has lost the right is not run.
-//! - A result that reaches a limit of queries is a failure with its reason, never a file with less in it.
+//! - A result that reaches a limit of queries is a failure with its reason, never a file with less in it. So is one that lacks what
+//!   may be there later, such as history that does not answer: it is tried again. What is lost for good, such as a damaged file of
+//!   history, is named with the outcome, and in a Parquet file's own metadata.
 //! - One run at a time on each server, so that exports never take more than one turn from the desk.
 
 use std::time::Duration;
@@ -43,6 +45,14 @@ pub struct Exporter {
     state: ApiState,
     place: Place,
     runs: IntCounterVec,
+}
+
+/// A file that is there.
+struct Written {
+    rows: u64,
+    bytes: u64,
+    /// What its rows lack for good.
+    warning: Option<String>,
 }
 
 /// Why a run has no file.
@@ -140,20 +150,23 @@ impl Exporter {
     async fn write(&self, caller: &Caller, claim: &Claim) -> Ended {
         let file = file_name(caller.district, claim);
         match self.write_file(caller, claim, &file).await {
-            Ok((rows, bytes)) => Ended::Done { file, rows, bytes },
+            Ok(Written { rows, bytes, warning }) => Ended::Done { file, rows, bytes, warning },
             Err(Fault { error, passing }) => Ended::Failed { error, passing },
         }
     }
 
-    /// Rows and bytes of the file.
-    async fn write_file(&self, caller: &Caller, claim: &Claim, file: &str) -> Result<(u64, u64), Fault> {
+    async fn write_file(&self, caller: &Caller, claim: &Claim, file: &str) -> Result<Written, Fault> {
         let mut answer = query::ask(&self.state, caller, "export", &claim.sql).await?;
+        let warning = Some(answer.lacks.what.join("; ")).filter(|words| !words.is_empty());
+        if answer.lacks.for_now {
+            return Err(Fault { error: warning.unwrap_or_default(), passing: true });
+        }
         let format = match claim.export.format {
             FileFormat::Csv => Format::Csv,
             FileFormat::Parquet => Format::Parquet,
         };
         let broken = |error: crate::routes::sql::encode::Broken| Fault::from(ApiError::internal(error));
-        let mut encoder = Encoder::new(format, &answer.schema, Vec::new()).map_err(broken)?;
+        let mut encoder = Encoder::new(format, &answer.schema, answer.warnings.clone()).map_err(broken)?;
         let mut writer = self.place.writer(file).map_err(|error| Fault::place(&error))?;
         let (mut rows, mut bytes) = (0, 0);
         let copied = async {
@@ -179,7 +192,7 @@ impl Exporter {
         }
         writer.shutdown().await.map_err(|error| Fault::place(&error))?;
         self.place.settle(vec![file.to_owned()]).await.map_err(|error| Fault::place(&error))?;
-        Ok((rows, bytes))
+        Ok(Written { rows, bytes, warning })
     }
 }
 

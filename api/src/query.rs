@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
@@ -9,7 +10,9 @@ use arrow::datatypes::SchemaRef;
 use axum::http::StatusCode;
 use datafusion::common::ScalarValue;
 use futures_util::{Stream, StreamExt};
-use rollcall_analytics::query::{Bound, Caller as QueryCaller, Description, GROUP_MIN, PrivacyKey, QueryError, QueryStream, Question};
+use rollcall_analytics::query::{
+    Bound, Caller as QueryCaller, Description, GROUP_MIN, Lacks, PrivacyKey, QueryError, QueryStream, Question,
+};
 use rollcall_model::ids::{AccountId, DistrictId, SectionId};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::account::Role;
@@ -58,8 +61,24 @@ pub fn asks(state: &ApiState, who: &Who, directory: &DistrictDirectory, now: Utc
 pub struct Answer {
     pub schema: SchemaRef,
     pub warnings: Vec<String>,
+    /// Those of them that say what the answer has not.
+    pub lacks: Lacks,
     stream: QueryStream,
     record: Option<Record>,
+}
+
+/// Under this key the metadata of a schema has what is said with the answer, as a JSON array of texts: every reader of Arrow and of
+/// Parquet shows it with the table, whoever hands the table on.
+pub const WARNINGS_KEY: &str = "rollcall.warnings";
+
+/// The schema with what is said with the answer; as it is when there is nothing to say.
+pub fn told(schema: &SchemaRef, warnings: &[String]) -> SchemaRef {
+    if warnings.is_empty() {
+        return schema.clone();
+    }
+    let mut metadata = schema.metadata().clone();
+    metadata.insert(WARNINGS_KEY.to_owned(), json!(warnings).to_string());
+    Arc::new(schema.as_ref().clone().with_metadata(metadata))
 }
 
 impl Answer {
@@ -115,7 +134,10 @@ pub async fn ask_with(state: &ApiState, caller: &Caller, door: &'static str, que
     let asks = query_caller(state, caller);
     let record = Record::new(state, &asks, door, question.sql, question.values);
     match state.queries.ask(&asks, question, &state.config.sql_limits).await {
-        Ok(stream) => Ok(Answer { schema: stream.schema.clone(), warnings: stream.warnings.clone(), stream, record: Some(record) }),
+        Ok(stream) => {
+            let (schema, warnings, lacks) = (stream.schema.clone(), stream.warnings.clone(), stream.lacks.clone());
+            Ok(Answer { schema, warnings, lacks, stream, record: Some(record) })
+        }
         Err(error) => {
             record.write(error.code(), 0, 0).await;
             Err(error.into())

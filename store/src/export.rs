@@ -86,6 +86,8 @@ pub struct Export {
     pub last_at: Option<UtcMillis>,
     pub last_outcome: Option<Outcome>,
     pub last_error: Option<String>,
+    /// What the last file lacks.
+    pub last_warning: Option<String>,
     pub last_file: Option<String>,
     pub last_rows: Option<i64>,
     pub last_bytes: Option<i64>,
@@ -102,7 +104,7 @@ pub struct Change {
 
 const SELECT: &str =
     "select e.id, e.query, q.title, e.every, e.weekday, e.at, e.zone, e.format, e.enabled, e.due, e.not_before, e.attempts,
-    e.last_at, e.last_outcome, e.last_error, e.last_file, e.last_rows, e.last_bytes, e.version, q.sql, q.owner,
+    e.last_at, e.last_outcome, e.last_error, e.last_warning, e.last_file, e.last_rows, e.last_bytes, e.version, q.sql, q.owner,
     a.email, a.role, a.person, a.school, a.disabled
     from rollcall.export_schedule e join rollcall.saved_query q on q.district = e.district and q.id = e.query
     join rollcall.account a on a.district = q.district and a.id = q.owner";
@@ -270,6 +272,8 @@ pub enum Ended {
         file: String,
         rows: u64,
         bytes: u64,
+        /// What the file lacks, in words.
+        warning: Option<String>,
     },
     /// `passing`: the same run may succeed later.
     Failed {
@@ -314,14 +318,18 @@ impl Claim {
             Ended::Failed { error, .. } => (Outcome::Failed, Some(error)),
             Ended::Skipped { reason } => (Outcome::Skipped, Some(reason)),
         };
-        let error: Option<String> = error.map(|text| text.chars().take(ERROR_CHARS_MAX).collect());
-        let (file, rows, bytes) = match ended {
-            Ended::Done { file, rows, bytes } => (Some(file), i64::try_from(*rows).ok(), i64::try_from(*bytes).ok()),
-            _ => (None, None, None),
+        let cut = |text: &String| text.chars().take(ERROR_CHARS_MAX).collect::<String>();
+        let error = error.map(cut);
+        let (file, rows, bytes, warning) = match ended {
+            Ended::Done { file, rows, bytes, warning } => {
+                (Some(file), i64::try_from(*rows).ok(), i64::try_from(*bytes).ok(), warning.as_ref().map(cut))
+            }
+            _ => (None, None, None, None),
         };
         sqlx::query(
             "update rollcall.export_schedule set due = $2, not_before = $3, attempts = $4, last_at = $5, last_outcome = $6, last_error = $7,
-                    last_file = coalesce($8, last_file), last_rows = coalesce($9, last_rows), last_bytes = coalesce($10, last_bytes)
+                    last_file = coalesce($8, last_file), last_rows = coalesce($9, last_rows), last_bytes = coalesce($10, last_bytes),
+                    last_warning = case when $8 is null then last_warning else $11 end
              where id = $1",
         )
         .bind(self.export.id.0)
@@ -334,9 +342,10 @@ impl Claim {
         .bind(file)
         .bind(rows)
         .bind(bytes)
+        .bind(&warning)
         .execute(&mut *self.tenant)
         .await?;
-        let detail = json!({"query": self.export.query, "outcome": outcome.as_str(), "error": error, "file": file, "rows": rows,
+        let detail = json!({"query": self.export.query, "outcome": outcome.as_str(), "error": error, "warning": warning, "file": file, "rows": rows,
             "format": self.export.format.as_str()});
         let (district, subject) = (self.tenant.district(), self.export.id.to_string());
         audit::record(&mut self.tenant, district, "export.run", Some(&subject), detail).await?;
@@ -366,6 +375,7 @@ fn export(district: DistrictId, row: &PgRow) -> Result<Export, StoreError> {
         last_at: instant("last_at")?,
         last_outcome: row.try_get::<Option<&str>, _>("last_outcome")?.and_then(Outcome::from_text),
         last_error: row.try_get("last_error")?,
+        last_warning: row.try_get("last_warning")?,
         last_file: row.try_get("last_file")?,
         last_rows: row.try_get("last_rows")?,
         last_bytes: row.try_get("last_bytes")?,

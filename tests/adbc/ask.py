@@ -14,7 +14,9 @@ from adbc_driver_flightsql import DatabaseOptions
 
 def table_of(cursor):
     table = cursor.fetch_arrow_table()
-    return {"columns": table.column_names, "rows": [list(row.values()) for row in table.to_pylist()]}
+    answer = {"columns": table.column_names, "rows": [list(row.values()) for row in table.to_pylist()]}
+    said = (table.schema.metadata or {}).get(b"rollcall.warnings")
+    return {**answer, "warnings": json.loads(said)} if said else answer
 
 
 def query(connection, step):

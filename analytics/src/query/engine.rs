@@ -157,8 +157,22 @@ impl QueryEngine {
         let wanted = job.wanted.clone();
         let task = self.runtime()?.spawn(job.run(accepted, planned, rows));
         let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
-        let Shape { schema, warnings, lacking, tables, reads, key, is_ordered } = planning.await.map_err(|_| QueryError::Stopped)??;
-        Ok(QueryStream { schema, warnings, lacking, tables, reads, key, is_ordered, rows: receiver, _running, started, rows_seen: 0 })
+        let Shape { schema, warnings, lacks, lacking, tables, reads, key, is_ordered } =
+            planning.await.map_err(|_| QueryError::Stopped)??;
+        Ok(QueryStream {
+            schema,
+            warnings,
+            lacks,
+            lacking,
+            tables,
+            reads,
+            key,
+            is_ordered,
+            rows: receiver,
+            _running,
+            started,
+            rows_seen: 0,
+        })
     }
 
     /// Plans the text and runs nothing of it: what drivers ask before they bind values and read rows. What is refused only

@@ -22,7 +22,7 @@ use super::session::{Session, Sources, Surroundings};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
 use super::{ids, privacy};
-use crate::history::QueryWarnings;
+use crate::history::{QueryWarnings, Warning};
 
 /// A text with what belongs to it.
 #[derive(Clone, Copy, Default)]
@@ -46,12 +46,23 @@ pub struct Description {
 pub(super) struct Shape {
     pub schema: SchemaRef,
     pub warnings: Vec<String>,
+    pub lacks: Lacks,
     /// Goes on to hear what is found while the query runs.
     pub lacking: Arc<QueryWarnings>,
     pub tables: Vec<String>,
     pub reads: Vec<Read>,
     pub key: RowKey,
     pub is_ordered: bool,
+}
+
+/// What a result has not, as far as it is known before its rows.
+#[derive(Clone, Default, Debug)]
+pub struct Lacks {
+    /// The rows that are missing, in words; the warnings have them too.
+    pub what: Vec<String>,
+    /// Some of it may be there when the question is asked again: history that does not answer at the moment, statuses that
+    /// are still being loaded.
+    pub for_now: bool,
 }
 
 /// What planning made of a text.
@@ -145,7 +156,8 @@ impl Job {
         let tables = tables_of(&plan, sources).map_err(fault)?;
         let (key, is_ordered) = (RowKey::of(&plan), stream::is_ordered(&plan));
         reading.look_at(&plan).map_err(fault)?;
-        let mut warnings: Vec<String> = tables.iter().filter_map(|name| sources.get(name)).flat_map(|source| source.warnings()).collect();
+        let mut warnings = Vec::new();
+        let still_loading: Vec<String> = tables.iter().filter_map(|name| sources.get(name)).flat_map(|source| source.warnings()).collect();
         let plan = if self.caller.has_student_rights() {
             state.optimize(&plan).map_err(fault)?
         } else {
@@ -153,15 +165,16 @@ impl Job {
                 return Err(QueryError::refused("EXPLAIN ANALYZE counts rows of single students; use EXPLAIN"));
             }
             let guarded = privacy::guard(&self.caller, state, plan, sources).map_err(|fault| fault.say(&self.sql, names))?;
-            warnings.extend(guarded.warnings);
+            warnings = guarded.warnings;
             guarded.plan
         };
         let reads = reading.reads(&plan).map_err(fault)?;
         let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
-        warnings.extend(lacking.all().iter().map(ToString::to_string));
-        let shape =
-            Shape { schema: ids::shown_schema(&plan.schema()), warnings, lacking: Arc::clone(lacking), tables, reads, key, is_ordered };
+        warnings.extend(still_loading.iter().cloned().chain(lacking.all().iter().map(ToString::to_string)));
+        let lacks = lacks(still_loading, &lacking.all());
+        let (schema, lacking) = (ids::shown_schema(&plan.schema()), Arc::clone(lacking));
+        let shape = Shape { schema, warnings, lacks, lacking, tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
     }
 
@@ -211,4 +224,12 @@ fn tables_of(plan: &LogicalPlan, sources: &Sources) -> Result<Vec<String>, DataF
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(tables)
+}
+
+fn lacks(still_loading: Vec<String>, found: &[Warning]) -> Lacks {
+    let for_now = !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. }));
+    // Neither of a foreign file nor of a worker's share is a row missing.
+    let missing = found.iter().filter(|warning| !matches!(warning, Warning::Foreign { .. } | Warning::WorkerLost));
+    let what = still_loading.into_iter().chain(missing.map(ToString::to_string)).collect();
+    Lacks { what, for_now }
 }

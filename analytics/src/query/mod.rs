@@ -37,7 +37,7 @@ mod tests;
 pub use caller::{Caller, GROUP_MIN, PrivacyKey};
 pub use engine::{ColumnInfo, QueryEngine, TableInfo};
 pub use error::{Bound, Place, QueryError};
-pub use job::{Description, Question};
+pub use job::{Description, Lacks, Question};
 pub use limits::{EngineConfig, Limits};
 pub(crate) use privacy::add_figures;
 pub use reads::Read;

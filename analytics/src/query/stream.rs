@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::QueryError;
+use super::job::Lacks;
 use super::reads::Read;
 use crate::history::QueryWarnings;
 
@@ -28,6 +29,8 @@ pub struct QueryStream {
     pub schema: SchemaRef,
     /// What the reader of the result should know: figures left out, a source that could not be read.
     pub warnings: Vec<String>,
+    /// Those of the warnings that say what the result has not.
+    pub lacks: Lacks,
     /// Names of the tables that the query reads.
     pub tables: Vec<String>,
     /// What of those tables its rows depend on.

@@ -43,7 +43,8 @@ const NO_WRITES: &str = "nothing is written here: only questions are answered";
 const CLOSE_SESSION: &str = "CloseSession";
 const CLOSED: [u8; 2] = [1 << 3, 1];
 
-/// What is said with a result, as UTF-8, in the head of the answer: the protocol has no other place for it.
+/// What is said with a result, as UTF-8, in the head of the answer: for clients that look there. Drivers do not, so the schema's
+/// metadata has it too.
 const WARNING: &str = "rollcall-warning-bin";
 
 type Rows = Response<<Door as FlightService>::DoGetStream>;
@@ -79,7 +80,7 @@ impl Door {
             .map_err(|error| auth::status(&error))?;
         let (schema, warnings) = (answer.schema.clone(), answer.warnings.clone());
         let rows = answer.map(|batch| batch.map_err(|error| FlightError::Tonic(Box::new(auth::status(&error.into())))));
-        let mut response = encoded(schema, rows);
+        let mut response = encoded(query::told(&schema, &warnings), rows);
         for warning in &warnings {
             response.metadata_mut().append_bin(WARNING, MetadataValue::from_bytes(warning.as_bytes()));
         }

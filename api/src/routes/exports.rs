@@ -136,6 +136,8 @@ pub struct ExportInfo {
     pub last_outcome: Option<ExportOutcome>,
     /// Why it failed or was skipped.
     pub last_error: Option<String>,
+    /// What the newest file lacks, such as rows of a file of history that is damaged; null: nothing.
+    pub last_warning: Option<String>,
     /// The newest file, below the place that the operator has named.
     pub last_file: Option<String>,
     pub last_rows: Option<i64>,
@@ -161,6 +163,7 @@ impl From<Export> for ExportInfo {
                 export::Outcome::Skipped => ExportOutcome::Skipped,
             }),
             last_error: export.last_error,
+            last_warning: export.last_warning,
             last_file: export.last_file,
             last_rows: export.last_rows,
             last_bytes: export.last_bytes,

@@ -78,7 +78,7 @@ pub struct SqlCatalog {
 
 /// Runs a query. `Accept` chooses JSON, CSV, an Arrow IPC stream or Parquet.
 #[utoipa::path(post, path = "/api/v1/sql", tag = "sql", operation_id = "run_sql", request_body = SqlQuery, responses(
-    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer", content(
+    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too", content(
         (SqlAnswer = "application/json"),
         (String = "text/csv"),
         (Vec<u8> = "application/vnd.apache.arrow.stream"),

@@ -1644,6 +1644,8 @@ export interface components {
             last_outcome?: components["schemas"]["ExportOutcome"] | null;
             /** Format: int64 */
             last_rows?: number | null;
+            /** @description What the newest file lacks, such as rows of a file of history that is damaged; null: nothing. */
+            last_warning?: string | null;
             /**
              * Format: date-time
              * @description When it runs next, or should have begun when that has passed; null while it is paused.
@@ -4685,7 +4687,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `rollcall-warnings`: a JSON array of what to know of the answer */
+            /** @description `rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too */
             200: {
                 headers: {
                     [name: string]: unknown;

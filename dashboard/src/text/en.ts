@@ -332,6 +332,7 @@ export const en = {
     outcome: { done: 'Done', failed: 'Failed', skipped: 'Not run' },
     never: 'has not run yet',
     lastDone: (time: string, rows: string) => `${time}, ${rows}`,
+    lacks: (what: string) => `Rows are missing in this file: ${what}`,
     rowsOf: (count: number) => plural(count, 'row', 'rows'),
     failed: (why: string) => `Not done. ${why}`,
   },

@@ -176,7 +176,7 @@ async fn a_run_belongs_to_one_server_and_is_given_back_when_that_dies() {
         }
         tokio::task::yield_now().await;
     };
-    let done = Ended::Done { file: "f.csv".to_owned(), rows: 3, bytes: 20 };
+    let done = Ended::Done { file: "f.csv".to_owned(), rows: 3, bytes: 20, warning: None };
     claim.finish(&done, now).await.unwrap();
     assert!(world.claim(id, now).await.is_none(), "once done it is due no more");
     let shown = world.shown(id).await;
@@ -194,7 +194,7 @@ async fn what_was_missed_is_run_once_and_what_failed_is_tried_again_a_few_times(
     let mut now = at("2026-11-20T09:00:00Z");
     let claim = world.claim(id, now).await.unwrap();
     assert_eq!(claim.export.due, at("2026-11-01T06:00:00Z"));
-    claim.finish(&Ended::Done { file: "f".to_owned(), rows: 0, bytes: 0 }, now).await.unwrap();
+    claim.finish(&Ended::Done { file: "f".to_owned(), rows: 0, bytes: 0, warning: None }, now).await.unwrap();
     assert_eq!(world.shown(id).await.due, at("2026-11-21T06:00:00Z"));
 
     let failed = Ended::Failed { error: "the store is away".to_owned(), passing: true };

@@ -10,10 +10,13 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use rollcall_analytics::query::json::JsonRows;
 use rollcall_analytics::query::{Bound, QueryError};
 use serde_json::json;
+
+use crate::query;
 
 /// Rows of one row group of a Parquet answer; the writer holds as many in memory.
 const ROW_GROUP_ROWS_MAX: usize = 131_072;
@@ -74,13 +77,16 @@ impl Encoder {
                 Self::Json { started: false, any: false, head: format!("{{\"columns\":{columns},\"rows\":[").into_bytes(), warnings }
             }
             Format::Csv => Self::Csv { head: true, schema: schema.clone() },
-            Format::ArrowStream => Self::Arrow(StreamWriter::try_new(Vec::new(), schema)?),
+            Format::ArrowStream => Self::Arrow(StreamWriter::try_new(Vec::new(), &query::told(schema, &warnings))?),
             Format::Parquet => {
+                // Not only in the schema, which Parquet keeps in a form of Arrow's own.
+                let said = (!warnings.is_empty()).then(|| vec![KeyValue::new(query::WARNINGS_KEY.to_owned(), json!(warnings).to_string())]);
                 let properties = WriterProperties::builder()
+                    .set_key_value_metadata(said)
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
                     .build();
-                Self::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?))
+                Self::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), query::told(schema, &warnings), Some(properties))?))
             }
         })
     }

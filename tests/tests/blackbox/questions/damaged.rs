@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use rollcall_tests::Live;
 use rollcall_tests::district::{District, PASSWORD};
 use serde_json::{Value, json};
 
+use super::adbc::{Driver, by_password};
 use super::everywhere::desk;
 use super::postgres::{connection, through_psql};
 use super::{Asked, OFFICE, STUDENTS};
 
-const ENVIRONMENT: [(&str, &str); 2] = [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0"), ("ROLLCALL_HISTORY_FLUSH_INTERVAL_S", "1")];
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0"), ("ROLLCALL_SQL_FLIGHT", "127.0.0.1:0"), ("ROLLCALL_HISTORY_FLUSH_INTERVAL_S", "1")];
 const COUNT: &str = "SELECT count(*) FROM scans WHERE seq >= 0";
 
 /// The data files of a kind below the folder of history.
@@ -51,6 +55,50 @@ async fn count(asked: &Asked) -> Result<(Value, String)> {
     Ok((answer["rows"][0][0].clone(), warnings(&answer).join("\n")))
 }
 
+/// A driver of Flight SQL finds these words in the metadata of its table, with and without a parameter.
+fn through_flight(asked: &Asked, words: &[&str]) -> Result<()> {
+    let steps = json!([{"query": COUNT}, {"query": "SELECT count(*) FROM scans WHERE seq >= ?", "parameters": [0]}]);
+    let mut driver = Driver::start(&format!("grpc://{}", asked.door("flight")?), by_password(OFFICE), steps)?;
+    for _ in 0..2 {
+        let answer = driver.next()?;
+        let said = warnings(&answer["ok"]).join("\n");
+        ensure!(words.iter().all(|word| said.contains(word)), "{words:?} are not said through Flight: {answer}");
+    }
+    Ok(())
+}
+
+/// Whoever follows the question live is told these words.
+async fn live(asked: &Asked, words: &[&str]) -> Result<()> {
+    let mut live = Live::connect(&asked.instance.http, &asked.office).await?;
+    live.send(&json!({"op": "subscribe", "id": 1, "topic": "sql", "sql": COUNT})).await?;
+    live.until("the result with its warnings", 30, |live| live.boards.contains_key(&1)).await?;
+    let said = live.board(1).entry("result", "warnings").to_string();
+    ensure!(words.iter().all(|word| said.contains(word)), "{words:?} are not said live: {said}");
+    Ok(())
+}
+
+/// An export of the question, to be run when a test wants it.
+async fn export(asked: &Asked) -> Result<String> {
+    let query = asked.office.post("/saved-queries", &json!({"title": "Scans", "sql": COUNT})).await?;
+    let rhythm = json!({"every": "weekly", "weekday": 1, "at": "03:00"});
+    let made = asked.office.post("/exports", &json!({"query": query["id"], "rhythm": rhythm, "format": "parquet"})).await?;
+    Ok(made["id"].as_str().context("no id")?.to_owned())
+}
+
+/// Runs the export now and returns what came of it.
+async fn exported(asked: &Asked, export: &str) -> Result<Value> {
+    let before = asked.office.get("/exports").await?["items"][0]["last_at"].clone();
+    asked.office.post(&format!("/exports/{export}/run"), &json!({})).await?;
+    for _ in 0..600 {
+        let item = asked.office.get("/exports").await?["items"][0].clone();
+        if item["last_at"] != before {
+            return Ok(item);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the export does not end")
+}
+
 /// The server forgets what is hot: the rows are the files' only.
 async fn restart(asked: &mut Asked) -> Result<()> {
     asked.instance.kill()?;
@@ -61,7 +109,11 @@ async fn restart(asked: &mut Asked) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_place_leaves_what_is_hot_and_a_damaged_file_is_named() -> Result<()> {
-    let mut asked = Asked::launch(&ENVIRONMENT).await?;
+    let exports = tempfile::tempdir()?;
+    let place = format!("file://{}", exports.path().display());
+    let environment = [&ENVIRONMENT[..], &[("ROLLCALL_EXPORTS_URL", &place)]].concat();
+    let mut asked = Asked::launch(&environment).await?;
+    let export = export(&asked).await?;
     let (history, away) = (asked.data_dir().join("history"), asked.data_dir().join("away"));
     for _ in 0..600 {
         if !parquet(&history.join("scans"))?.is_empty() {
@@ -82,6 +134,12 @@ async fn a_lost_place_leaves_what_is_hot_and_a_damaged_file_is_named() -> Result
     // By the file's name, or by the offset before which all rows are, when the list of files is away too.
     ensure!(hot == 1 && said.contains("left out"), "{hot}: {said}");
     on_the_page(&asked, &["left out"])?;
+    through_flight(&asked, &["left out"])?;
+    live(&asked, &["left out"]).await?;
+    // What can be whole later is not written with less in it.
+    let failed = exported(&asked, &export).await?;
+    ensure!(failed["last_outcome"] == "failed" && failed["last_file"].is_null(), "{failed}");
+    ensure!(failed["last_error"].as_str().is_some_and(|error| error.contains("left out")), "{failed}");
 
     asked.instance.kill()?;
     std::fs::remove_file(&history)?;
@@ -94,5 +152,17 @@ async fn a_lost_place_leaves_what_is_hot_and_a_damaged_file_is_named() -> Result
     ensure!(rest == 1 && said.contains(&name) && said.contains("foreign.parquet"), "{rest}: {said}");
     let printed = through_psql(&connection(&asked, OFFICE, PASSWORD)?, COUNT)?;
     ensure!(printed.contains("WARNING:") && printed.contains(&name), "{printed}");
-    on_the_page(&asked, &[&name, "foreign.parquet"])
+    on_the_page(&asked, &[&name, "foreign.parquet"])?;
+    through_flight(&asked, &[&name, "foreign.parquet"])?;
+    live(&asked, &[&name, "foreign.parquet"]).await?;
+    // What is lost for good is named beside the file and in it.
+    let written = exported(&asked, &export).await?;
+    ensure!(written["last_outcome"] == "done" && written["last_error"].is_null(), "{written}");
+    ensure!(written["last_warning"].as_str().is_some_and(|lacks| lacks.contains(&name) && !lacks.contains("foreign")), "{written}");
+    let file = exports.path().join(written["last_file"].as_str().context("no file")?);
+    let reader = SerializedFileReader::new(std::fs::File::open(file)?)?;
+    let metadata = reader.metadata().file_metadata().key_value_metadata().context("no metadata")?.clone();
+    let said = metadata.into_iter().find(|pair| pair.key == "rollcall.warnings").and_then(|pair| pair.value);
+    ensure!(said.as_ref().is_some_and(|said| said.contains(&name)), "the file itself says {said:?}");
+    Ok(())
 }
