@@ -1,6 +1,7 @@
 //! What tools ask of PostgreSQL's catalog before they show tables: answered from the names of the caller's own tables.
 
 mod functions;
+mod information;
 mod rewriting;
 mod settings;
 
@@ -64,7 +65,7 @@ pub fn add(context: &SessionContext, account: &str) -> Result<(), DataFusionErro
         context.register_udf(create_udf(name, Vec::new(), DataType::Utf8, Volatility::Stable, Arc::new(say)));
     }
     functions::add(context);
-    Ok(())
+    information::add(context, CATALOG)
 }
 
 #[cfg(test)]

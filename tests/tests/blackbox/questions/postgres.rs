@@ -55,6 +55,15 @@ async fn psql_gets_the_same_numbers_the_tables_and_the_refusals() -> Result<()> 
     ensure!(tables.contains("public|scans|table"), "{tables}");
     let columns = through_psql(&office, "\\d scans")?;
     ensure!(columns.contains("dir|text") || columns.contains("dir|character varying"), "{columns}");
+    // What tools without `pg_catalog` ask: types have PostgreSQL's names.
+    let types = "SELECT column_name, data_type, udt_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name = 'scans' AND column_name IN ('person', 'ts', 'offline', 'dir') ORDER BY column_name";
+    let named = through_psql(&office, types)?;
+    let expected = "dir|text|text\noffline|boolean|bool\nperson|text|text\nts|timestamp with time zone|timestamptz\n";
+    ensure!(named == expected, "{named}");
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' AND table_name = 'scans'";
+    ensure!(through_psql(&office, tables)? == "1\n", "{}", through_psql(&office, tables)?);
+
     ensure!(through_psql(&office, "BEGIN; SELECT 1; COMMIT")?.contains('1'), "statements together");
 
     let place = through_psql(&office, "SELECT\n  dri FROM scans")?;
