@@ -194,6 +194,22 @@ mod tests {
         assert_eq!(place.shown(), "s3://bucket/folder");
     }
 
+    /// Nothing is asked of a store before it is used, so that a place is made without a network.
+    #[test]
+    fn a_url_of_each_kind_of_store_is_a_place() {
+        let key = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let stores = [
+            ("s3://bucket/folder", key("AWS_REGION", "eu-central-1"), "s3://bucket/folder"),
+            ("gs://bucket/folder", Vec::new(), "gs://bucket/folder"),
+            ("az://container/folder", key("AZURE_STORAGE_ACCOUNT_NAME", "account"), "az://container/folder"),
+        ];
+        for (url, environment, shown) in stores {
+            let place = Place::url(url, environment.into_iter()).unwrap_or_else(|error| panic!("{url}: {}", error.describe()));
+            assert_eq!(place.shown(), shown);
+            assert_eq!(place.location("scans/x.parquet").unwrap().as_ref(), "folder/scans/x.parquet", "{url}");
+        }
+    }
+
     #[test]
     fn a_url_that_names_no_store_is_refused() {
         for text in ["bucket/folder", "ftp://host/folder"] {

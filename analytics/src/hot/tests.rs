@@ -6,10 +6,11 @@ use std::time::Duration;
 use arrow::array::Array;
 use arrow::util::display::array_value_to_string;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use rollcall_model::event::{Direction, Kind, Method};
-use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId};
+use rollcall_model::event::{ActivityKind, Direction, Kind, Method};
+use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId, SectionId};
 use rollcall_model::status::ScanEvidence;
 use rollcall_model::time::{Clock, UtcMillis};
+use rollcall_stream::activity::{self, ActivityRow};
 use rollcall_stream::memory::MemoryLog;
 use rollcall_stream::scan::{self, ScanRow};
 use rollcall_stream::{EventBatch, Log};
@@ -162,6 +163,49 @@ async fn statistics_leave_batches_out() {
     assert_eq!(read(&format!("school = {}", hex(id(9, 1)))).await.map(|(read, _)| read).unwrap_or(0), 0);
 }
 
+/// How many batches of a table a question reads, of how many.
+async fn read_of(tables: &Arc<HotTables>, kind: Kind, filter: &str) -> (usize, usize) {
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    context.register_table("asked", Arc::new(HotTable::new(Arc::clone(tables), kind))).unwrap();
+    let frame = context.sql(&format!("select seq from asked where {filter}")).await.unwrap();
+    let mut node = frame.create_physical_plan().await.unwrap();
+    while let Some(child) = node.children().first().map(|child| Arc::clone(child)) {
+        node = child;
+    }
+    batches_read(node.as_ref()).unwrap()
+}
+
+#[tokio::test]
+async fn batches_without_the_device_or_the_section_are_not_read() {
+    let tables = tables(2_000, usize::MAX);
+    // Ten thousand rows in five batches: each has one device and one section of its own.
+    let mut rows: Vec<ScanRow> = (0..10_000).map(row).collect();
+    rows.iter_mut().enumerate().for_each(|(n, row)| row.evidence.device = DeviceId::from_bytes(id(3, n as u64 / 2_000)));
+    let acts = rows.iter().enumerate().map(|(n, row)| ActivityRow {
+        district: row.district,
+        school: row.school,
+        device: row.evidence.device,
+        seq: row.evidence.seq,
+        ts: row.evidence.ts,
+        received: row.evidence.received,
+        offline: false,
+        person: row.evidence.student,
+        kind: ActivityKind::Answered,
+        resource: "reader",
+        section: Some(SectionId::from_bytes(id(6, n as u64 / 2_000))),
+        dur_ms: None,
+        offset: Offset(0),
+    });
+    let mut acts = activity::encode(&acts.collect::<Vec<_>>());
+    acts.first = Offset(10_000);
+    tables.take(&[scan::encode(&rows), acts], Offset(20_000), UtcMillis(0));
+    let device = format!("device = {}", hex(id(3, 3)));
+    assert_eq!(read_of(&tables, Kind::Scan, &device).await, (1, 5));
+    assert_eq!(read_of(&tables, Kind::Activity, &device).await, (1, 5));
+    assert_eq!(read_of(&tables, Kind::Activity, &format!("section = {}", hex(id(6, 1)))).await, (1, 5));
+    assert_eq!(read_of(&tables, Kind::Activity, &format!("section = {}", hex(id(6, 9)))).await, (0, 5));
+}
+
 #[tokio::test]
 async fn a_limit_is_kept() {
     let tables = tables(2_000, usize::MAX);
@@ -178,6 +222,12 @@ fn memory_stays_near_the_raw_columns() {
     tables.take(&[batch], Offset(40_960), UtcMillis(0));
     let hot = tables.snapshot(Kind::Scan).bytes();
     assert!(hot as f64 <= 1.3 * raw as f64, "{hot} bytes for {raw} raw ones");
+
+    // The same in batches of fifty, as a gate sends them.
+    let small = self::tables(8_192, usize::MAX);
+    (0..40_960).step_by(50).for_each(|n| small.take(&[scans(n..n + 50, n)], Offset(n + 50), UtcMillis(0)));
+    let hot = small.snapshot(Kind::Scan).bytes();
+    assert!(hot as f64 <= 1.3 * raw as f64, "{hot} bytes for {raw} raw ones, in small batches");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Questions in SQL through every door: the same text by the same account gives the same numbers, and the same refusal.
 
 mod adbc;
+mod audited;
 mod damaged;
 mod everywhere;
 mod formats;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use arrow::util::display::array_value_to_string;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::{AccountId, PersonId, SchoolId};
 use rollcall_store::account::Role;
@@ -118,6 +120,47 @@ async fn footers_are_read_once_for_all_queries() {
     }
     let hits = reads();
     assert!(hits.len() == 2 && hits.iter().all(|hits| *hits >= 2), "two files of the district, read once and found twice: {hits:?}");
+}
+
+/// What another program finds in a file: zstd, in order of school, device and time, its offsets, and filters of devices and people.
+#[tokio::test]
+async fn a_file_is_sorted_packed_and_says_which_rows_of_the_log_it_has() {
+    let mut town = Town::new();
+    let rows: Vec<(u8, u64)> = (0..500).map(|n| ((n * 7 % 5) as u8, n * 37 % 1_000)).collect();
+    town.append(Kind::Scan, 0, &rows, 0);
+    while town.history.flush().await.unwrap() {}
+    let state = town.history.state().unwrap();
+    let mut next = 0;
+    let mut files: Vec<_> = state.files.values().collect();
+    files.sort_unstable_by_key(|file| file.first);
+    for file in files {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(town.history.place().get(&file.path).await.unwrap()).unwrap();
+        let metadata = reader.metadata().clone();
+        let said = |key: &str| {
+            let pairs = metadata.file_metadata().key_value_metadata().unwrap().iter();
+            pairs.filter(|pair| pair.key == key).find_map(|pair| pair.value.clone()).unwrap()
+        };
+        assert_eq!((said("rollcall.first"), said("rollcall.rows")), (next.to_string(), file.rows.to_string()));
+        next = said("rollcall.end").parse().unwrap();
+        for group in metadata.row_groups() {
+            let sorted: Vec<&str> =
+                group.sorting_columns().unwrap().iter().map(|by| group.column(by.column_idx as usize).column_descr().name()).collect();
+            assert_eq!(sorted, ["school", "device", "ts"]);
+            for column in group.columns() {
+                assert!(matches!(column.compression(), Compression::ZSTD(_)), "{:?}", column.compression());
+                let filtered = ["device", "person"].contains(&column.column_descr().name());
+                assert_eq!(column.bloom_filter_offset().is_some(), filtered, "{}", column.column_descr().name());
+            }
+        }
+        let mut keys = Vec::new();
+        for rows in reader.build().unwrap() {
+            let rows = rows.unwrap();
+            let text = |name: &str, row| array_value_to_string(rows.column_by_name(name).unwrap(), row).unwrap();
+            keys.extend((0..rows.num_rows()).map(|row| ["school", "device", "ts"].map(|name| text(name, row))));
+        }
+        assert!(keys.len() as u64 == file.rows && keys.is_sorted(), "{}", file.path);
+    }
+    assert_eq!(next, 500);
 }
 
 /// Files of many days are merged, and with them their dictionaries of words.

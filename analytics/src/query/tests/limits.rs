@@ -78,6 +78,9 @@ async fn a_sort_larger_than_its_memory_spills_and_is_right() {
         seen += batch.num_rows();
     }
     assert_eq!(seen, 500_000);
+    // It does spill: with next to no disk the same question ends there.
+    let no_disk = Limits { spill_bytes: 1_000, ..limits };
+    assert_eq!(bound(&engine, sql, &no_disk).await, Bound::Spill);
 }
 
 #[tokio::test]

@@ -154,6 +154,22 @@ async fn equal_texts_of_equal_scope_are_computed_once() {
 }
 
 #[tokio::test]
+async fn many_changes_are_computed_at_most_once_an_interval() {
+    let interval = Duration::from_millis(250);
+    let world = world(LiveConfig { interval, ..quick() });
+    let began = std::time::Instant::now();
+    let (_following, mut subscription, _) = world.follow(&caller(Role::Office), BY_SCHOOL).await;
+    for person in 0..200 {
+        world.grows.add((1, 2, 13, person, 5));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let last = uuid::Uuid::from_bytes(id(2, 2)).to_string();
+    while next(&mut subscription).await != json!({"rows": {key(2): [last, 240]}}) {}
+    let intervals = began.elapsed().as_millis() / interval.as_millis();
+    assert!((2..=intervals as u64 + 2).contains(&world.runs("done")), "{} runs in {intervals} intervals", world.runs("done"));
+}
+
+#[tokio::test]
 async fn a_role_without_student_rights_follows_figures_about_groups() {
     let world = world(quick());
     let analyst = caller(Role::Analyst);

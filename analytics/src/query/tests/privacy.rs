@@ -95,6 +95,23 @@ async fn small_groups_are_left_out_and_a_second_one_with_a_single_one() {
     assert!(figures(&small(&few), "select count(*), sum(minutes) from events").await.is_empty());
 }
 
+/// Where groups are cells of a table, a small one is not the rest of its row nor of its column.
+#[tokio::test]
+async fn a_small_cell_takes_one_of_its_row_and_one_of_its_column_along() {
+    let mut events = Vec::new();
+    for (cell, (school, section)) in [(1, 10), (1, 11), (1, 12), (2, 10), (2, 11), (2, 12)].into_iter().enumerate() {
+        let students = if cell == 0 { 9 } else { 12 + cell as u8 };
+        events.extend((0..students).map(|person| (1, school, section, cell as u8 * 30 + person, 5)));
+    }
+    let engine = small(&events);
+    let cells = figures(&engine, "select school, section, count(distinct person) from events group by school, section").await;
+    let cell = |school: u8, section: u8| [id(2, school), id(3, section)].map(|id| Uuid::from_bytes(id).to_string());
+    let shown: Vec<[String; 2]> = cells.into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
+    // The one with nine; the smallest other of its school; the only other of its section.
+    let hidden = [cell(1, 10), cell(1, 11), cell(2, 10)];
+    assert_eq!(shown, [cell(1, 12), cell(2, 11), cell(2, 12)], "without {hidden:?}");
+}
+
 #[tokio::test]
 async fn a_condition_on_a_figure_meets_the_given_one_only() {
     let engine = small(&groups(9));
