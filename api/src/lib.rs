@@ -10,6 +10,7 @@
 
 mod caller;
 mod dashboard;
+mod dates;
 mod drivers;
 mod envelope;
 mod exporting;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rollcall_model::ids::{DeviceId, SchoolId};
 use rollcall_model::schedule::local_date;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::{Caller, require};
+use crate::dates;
 use crate::extract::{Id, Params};
 use crate::page::Page;
 use crate::problem::{ApiError, Problem};
@@ -121,11 +122,7 @@ pub async fn days(
     require(rights::may_administer(&caller.who), "only IT staff may see what a device said")?;
     let zone = caller.directory.school(device.school).map_or(Tz::UTC, |school| school.zone);
     let today = || local_date(state.clock.now(), zone).unwrap_or_default();
-    let to = query.to.unwrap_or_else(today);
-    let from = query.from.or(to.checked_sub_days(Days::new(DAYS_BEFORE))).unwrap_or(to);
-    if from > to || (to - from).num_days() > DAYS_MAX {
-        return Err(ApiError::field("from", "out_of_range", format!("a range has 1 to {DAYS_MAX} days and begins before it ends")));
-    }
+    let (from, to) = dates::range((query.from, query.to), today, DAYS_BEFORE, DAYS_MAX)?;
     let mut tenant = caller.tenant(&state).await?;
     let days = rollups::device_days(&mut tenant, id, from, to).await?;
     Ok(Json(Page { items: days.into_iter().map(DeviceDayLine::from).collect(), next: None }))

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rollcall_analytics::attendance::WindowToday;
 use rollcall_model::attendance::{StatusDetail, explain};
@@ -18,6 +18,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::{Caller, require};
+use crate::dates;
 use crate::extract::{Id, Params};
 use crate::page::Page;
 use crate::problem::{ApiError, Problem};
@@ -28,8 +29,8 @@ use crate::state::ApiState;
 
 /// Longest range of days in one answer: a school year with its holidays.
 const DAYS_MAX: i64 = 400;
-/// Days shown when no range is asked for.
-const DAYS_DEFAULT: u64 = 14;
+/// Days before the last one that are shown when no range is asked for: two weeks.
+const DAYS_BEFORE: u64 = 14;
 /// Most changes of one student's day that are told; the newest ones.
 const HISTORY_MAX: i64 = 500;
 
@@ -233,11 +234,7 @@ pub async fn days(
     Params(query): Params<DaysQuery>,
 ) -> Result<Json<Page<DayLine>>, ApiError> {
     let entry = student(&caller, id)?;
-    let to = query.to.unwrap_or_else(|| caller.today_of(entry));
-    let from = query.from.or(to.checked_sub_days(Days::new(DAYS_DEFAULT))).unwrap_or(to);
-    if from > to || (to - from).num_days() > DAYS_MAX {
-        return Err(ApiError::field("from", "out_of_range", format!("a range has 1 to {DAYS_MAX} days and begins before it ends")));
-    }
+    let (from, to) = dates::range((query.from, query.to), || caller.today_of(entry), DAYS_BEFORE, DAYS_MAX)?;
     let visible = |date: NaiveDate| rights::may_see_student(&caller.who, &caller.directory, id, date);
     require(from.iter_days().take_while(|date| *date <= to).any(visible), MAY_NOT)?;
     audit_read(&state, &caller, id, json!({"from": from, "to": to})).await?;

@@ -11,7 +11,7 @@ pub(super) mod withheld;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use rollcall_analytics::facts::report::{Grain, Group};
 use rollcall_analytics::facts::{Asked, Reader};
 use rollcall_model::ids::{PersonId, SchoolId, SectionId};
@@ -23,14 +23,15 @@ use tokio::sync::SemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::{Caller, require};
+use crate::dates;
 use crate::problem::ApiError;
 use crate::rights::{self, Reports};
 use crate::state::ApiState;
 
 /// Longest range of a report: a school year with its holidays.
 const DAYS_MAX: i64 = 400;
-/// Days of a report when no range is asked for.
-const DAYS_DEFAULT: u64 = 30;
+/// Days before the last one when no range is asked for.
+const DAYS_BEFORE: u64 = 30;
 
 const MAY_NOT: &str = "this account may not see this report";
 
@@ -193,12 +194,8 @@ fn range(caller: &Caller, query: &ReportQuery) -> Result<(NaiveDate, NaiveDate, 
     if as_of > caller.now() {
         return Err(ApiError::field("as_of", "out_of_range", "nothing is known of the future"));
     }
-    let today = caller.directory.roster.schools.keys().map(|school| caller.today_in(*school)).max().unwrap_or_default();
-    let to = query.to.unwrap_or(today);
-    let from = query.from.or(to.checked_sub_days(Days::new(DAYS_DEFAULT))).unwrap_or(to);
-    if from > to || (to - from).num_days() > DAYS_MAX {
-        return Err(ApiError::field("from", "out_of_range", format!("a range has 1 to {DAYS_MAX} days and begins before it ends")));
-    }
+    let today = || caller.directory.roster.schools.keys().map(|school| caller.today_in(*school)).max().unwrap_or_default();
+    let (from, to) = dates::range((query.from, query.to), today, DAYS_BEFORE, DAYS_MAX)?;
     Ok((from, to, as_of))
 }
 
