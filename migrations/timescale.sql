@@ -49,3 +49,11 @@ begin
 end
 $$;
 revoke execute on function rollcall.set_event_retention(text, int) from public;
+
+-- The UTC days of which an event table may have rows: those of its chunks.
+create or replace function rollcall.event_days(kind text) returns setof date
+    language sql stable set search_path = public, pg_catalog, pg_temp
+    as $$
+        select (range_start at time zone 'UTC')::date from timescaledb_information.chunks
+        where hypertable_schema = 'event' and hypertable_name = kind
+    $$;

@@ -93,6 +93,7 @@ pub struct Retention {
     pub telemetry_days: u32,
     pub activity_days: u32,
     pub device_status_days: u32,
+    pub rollup_days: u32,
 }
 
 /// The URL may name a user, so it is never printed.

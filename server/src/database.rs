@@ -84,6 +84,7 @@ fn retention(config: &Config) -> Retention {
         telemetry_days: days.telemetry_days,
         activity_days: days.activity_days,
         device_status_days: days.device_status_days,
+        rollup_days: days.rollup_days,
     }
 }
 

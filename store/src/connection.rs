@@ -25,13 +25,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What every new connection says first. Statements of the API are short; compiling them costs more than it saves.
 const PREPARE: &str = "set role rollcall_app; set timezone to 'UTC'; set jit to off";
 
-/// Days that events are kept. At least seven.
+/// Days that events and the rollups of them are kept. At least seven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
     pub scan_days: u32,
     pub telemetry_days: u32,
     pub activity_days: u32,
     pub device_status_days: u32,
+    /// Rows of `device_day` and `student_day`, by their date.
+    pub rollup_days: u32,
 }
 
 impl Retention {
@@ -48,7 +50,7 @@ impl Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { scan_days: 400, telemetry_days: 90, activity_days: 400, device_status_days: 30 }
+        Self { scan_days: 400, telemetry_days: 90, activity_days: 400, device_status_days: 30, rollup_days: 1461 }
     }
 }
 

@@ -8,6 +8,7 @@ mod connection;
 pub mod directory;
 pub mod embedded;
 pub mod engagement;
+pub mod erasure;
 mod error;
 pub mod export;
 pub mod idempotency;

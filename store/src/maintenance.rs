@@ -1,4 +1,4 @@
-//! The hourly housekeeping: partitions ahead of time and past their days, answers and sessions that nobody needs any more.
+//! The hourly housekeeping: partitions ahead of time and past their days, old rollups, answers and sessions that nobody needs any more.
 //!
 //! On plain PostgreSQL the days just ahead get their partitions here, so that midnight costs the sink nothing; any
 //! other day's partition the sink creates when a row of it comes. With TimescaleDB the database's own policies do
@@ -21,7 +21,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Days after today that get their partitions.
 const DAYS_AHEAD: i64 = 3;
 
-/// Fewest days that events are kept, whatever is configured: the database refuses to drop younger ones.
+/// Fewest days that events and rollups are kept, whatever is configured: the database refuses to drop younger events.
 const RETENTION_DAYS_MIN: u32 = 7;
 
 /// Hours that the answer to a write with an Idempotency-Key is kept.
@@ -61,8 +61,8 @@ pub async fn run(store: Store, clock: Clock, shutdown: CancellationToken) {
 /// One round.
 pub async fn run_once(store: &Store, now: UtcMillis) -> Result<Report, StoreError> {
     let mut report = Report::default();
+    let today = now.to_chrono().unwrap_or_default().date_naive();
     if *store.engine() == Engine::Plain {
-        let today = now.to_chrono().unwrap_or_default().date_naive();
         for (table, days) in store.config().retention.tables() {
             report.partitions_created += create_ahead(store, table, today).await?;
             report.partitions_dropped += drop_past(store, table, today, days).await?;
@@ -70,6 +70,7 @@ pub async fn run_once(store: &Store, now: UtcMillis) -> Result<Report, StoreErro
     }
     for (district, _) in crate::admin::districts(store).await? {
         report.rows_pruned += prune(store, district, now).await?;
+        report.rows_pruned += crate::rollup::expire(store, district, first_kept(today, store.config().retention.rollup_days)).await?;
     }
     Ok(report)
 }
@@ -87,8 +88,12 @@ async fn create_ahead(store: &Store, table: &str, today: NaiveDate) -> Result<u3
     Ok(created)
 }
 
+fn first_kept(today: NaiveDate, days: u32) -> NaiveDate {
+    today - TimeDelta::days(days.max(RETENTION_DAYS_MIN).into())
+}
+
 async fn drop_past(store: &Store, table: &str, today: NaiveDate, days: u32) -> Result<u32, StoreError> {
-    let before = today - TimeDelta::days(days.max(RETENTION_DAYS_MIN).into());
+    let before = first_kept(today, days);
     let dropped: i32 =
         sqlx::query_scalar("select rollcall.drop_event_partitions($1, $2)").bind(table).bind(before).fetch_one(store.pool()).await?;
     Ok(dropped.unsigned_abs())

@@ -53,6 +53,14 @@ test('event tables are hypertables with compression settings', async () => {
   assert.deepEqual(tables, EVENT_TABLES.map((name) => ({ name, compressed: true })));
 });
 
+test('the program learns of which days there are events', async () => {
+  const days = (kind) => asProgram(null, () => rows('select day::text from rollcall.event_days($1) day order by day', [kind]));
+  const expected = await rows("select distinct (ts at time zone 'UTC')::date::text as day from event.telemetry order by 1");
+  assert.ok(expected.length > 9);
+  assert.deepEqual(await days('telemetry'), expected);
+  assert.deepEqual(await days('scan'), []);
+});
+
 test('retention policies follow the configuration and are not made anew when nothing changed', async () => {
   const job = async () =>
     rows("select job_id, config ->> 'drop_after' as after from timescaledb_information.jobs where proc_name = 'policy_retention' and hypertable_name = 'telemetry'");

@@ -17,9 +17,11 @@ async fn roll_up(town: &Town) {
     let store = Store::connect(&town.config).await.unwrap();
     let log: Arc<dyn Log> = town.log.clone();
     let rollups = Rollups::new(log, store, town.cache.clone(), &prometheus::Registry::new()).unwrap().every(Duration::from_millis(1));
-    let (mut written, stop, end) = (rollups.written(), CancellationToken::new(), town.log.end());
+    let (mut written, mut left) = (rollups.written(), rollups.dates_left());
+    let (stop, end) = (CancellationToken::new(), town.log.end());
     let running = tokio::spawn(rollups.run(stop.clone()));
     tokio::time::timeout(PATIENCE, written.wait_for(|written| *written >= end)).await.expect("the rollups get there").unwrap();
+    tokio::time::timeout(PATIENCE, left.wait_for(|left| *left == 0)).await.expect("what was there before is in them").unwrap();
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -1,6 +1,7 @@
--- student_day of one district from its event tables.
-insert into rollcall.student_day (district, school, student, date, scans, ins, outs, offline, late, first_scan, last_scan, first_in, last_out)
-select rollcall.current_district(), scan.school, scan.person, (scan.ts at time zone coalesce(school.zone, 'UTC'))::date,
+-- student_day of one district and date from its event tables: what the log said before an offset, but for erased people. Merged with
+-- what is there. $1 the date, $2 and $3 instants that no zone's date goes beyond, $4 the offset.
+insert into rollcall.student_day as d (district, school, student, date, scans, ins, outs, offline, late, first_scan, last_scan, first_in, last_out)
+select rollcall.current_district(), scan.school, scan.person, $1::date,
     count(*),
     count(*) filter (where dir = 1),
     count(*) filter (where dir = 2),
@@ -12,5 +13,9 @@ select rollcall.current_district(), scan.school, scan.person, (scan.ts at time z
     max(ts) filter (where dir = 2)
 from rollcall.scan
 left join rollcall.school on school.id = scan.school
-where not exists (select from rollcall.person where person.id = scan.person and person.kind <> 'student')
-group by 2, 3, 4
+where ts >= $2 and ts < $3 and log_offset < $4 and (ts at time zone coalesce(school.zone, 'UTC'))::date = $1::date
+    and not exists (select from rollcall.person where person.id = scan.person and person.kind <> 'student')
+    and not exists (select from rollcall.erasure where erasure.person = scan.person and scan.log_offset < erasure.before)
+group by scan.school, scan.person
+-- The order in which the reader takes the rows too, so that neither waits for the other in a ring.
+order by scan.person, scan.school

@@ -7,7 +7,7 @@ use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray, Float64Array, Int6
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rollcall_model::event::{Direction, Kind};
-use rollcall_model::ids::{DistrictId, PersonId, SchoolId};
+use rollcall_model::ids::{DistrictId, Offset, PersonId, SchoolId};
 use rollcall_model::schedule::{Span, date_span, local_date};
 use rollcall_model::time::UtcMillis;
 use rollcall_stream::EventBatch;
@@ -15,9 +15,10 @@ use rollcall_stream::schema::{COMMON, DEVICE, DISTRICT, OFFLINE, RECEIVED, SCHOO
 use uuid::Uuid;
 
 use crate::directory::{Directory, PersonKind};
+use crate::erasure::Erased;
 use crate::sink::columns::{Columns, EncodeError, id};
 
-/// What is received longer after it happened is late; `rebuild_*.sql` says the same.
+/// What is received longer after it happened is late; `fill_*.sql` says the same.
 const LATE_AFTER_MS: i64 = 5 * 60 * 1000;
 
 /// Length of the stretches in which a device was heard or not; the table has a bit for each.
@@ -115,6 +116,8 @@ pub(super) struct Gathered {
     places: HashMap<Key, usize>,
     pub students: HashMap<Key, StudentDay>,
     dates: HashMap<(DistrictId, SchoolId), Today>,
+    /// Whose scans are left out.
+    pub erased: Erased,
 }
 
 /// The device of the row before: those of one event, and often several events, come one after another.
@@ -125,13 +128,12 @@ struct Before<'a> {
 }
 
 impl Gathered {
-    pub fn len(&self) -> usize {
-        self.devices.len() + self.students.len()
+    pub fn without(erased: Erased) -> Self {
+        Self { erased, ..Self::default() }
     }
 
-    /// What was gathered has been written.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    pub fn len(&self) -> usize {
+        self.devices.len() + self.students.len()
     }
 
     /// Adds all rows of a batch, with the zones and people of the directory.
@@ -160,7 +162,8 @@ impl Gathered {
             }
             if let Own::Scan { people, directions } = &own {
                 let (key, person) = (*key, id(people, row));
-                if is_student(directory, key.district, person) {
+                let offset = Offset(batch.first.0 + row as u64);
+                if is_student(directory, key.district, person) && !self.erased.hides(key.district, person, offset) {
                     let is_late = received.value(row).saturating_sub(at.0) > LATE_AFTER_MS;
                     let scan = (at.0, directions.value(row), offline.value(row), is_late);
                     self.students.entry(Key { id: person, ..key }).or_default().add(scan);

@@ -7,19 +7,3 @@ from unnest($2::uuid[], $3::uuid[], $4::date[], $5::bigint[], $6::bigint[], $7::
     $18::bigint[], $19::text[])
     as n (school, device, date, scans, readings, activities, heartbeats, connects, disconnects,
         first_event, last_event, offline, late, late_ms_max, battery_min, battery_max, queued_max, heard)
-on conflict (district, device, date, school) do update set
-    scans = d.scans + excluded.scans,
-    readings = d.readings + excluded.readings,
-    activities = d.activities + excluded.activities,
-    heartbeats = d.heartbeats + excluded.heartbeats,
-    connects = d.connects + excluded.connects,
-    disconnects = d.disconnects + excluded.disconnects,
-    first_event = least(d.first_event, excluded.first_event),
-    last_event = greatest(d.last_event, excluded.last_event),
-    offline = d.offline + excluded.offline,
-    late = d.late + excluded.late,
-    late_ms_max = greatest(d.late_ms_max, excluded.late_ms_max),
-    battery_min = least(d.battery_min, excluded.battery_min),
-    battery_max = greatest(d.battery_max, excluded.battery_max),
-    queued_max = greatest(d.queued_max, excluded.queued_max),
-    heard = d.heard | excluded.heard

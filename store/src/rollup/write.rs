@@ -1,24 +1,25 @@
-//! The statements of the rollups: where the reader stands, making everything anew, and adding a stretch.
+//! The statements of the reader: where it stands, and adding a stretch of the log.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rollcall_model::ids::{DistrictId, Offset};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Connection, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::READER;
 use super::gather::{DeviceDay, Gathered, Key, Range, StudentDay};
-use crate::admin;
-use crate::attendance::SINK;
+use super::{READER, rebuild};
 use crate::connection::{Store, set_tenant};
+use crate::erasure::{self, Erased};
 use crate::error::StoreError;
 use crate::sink::columns::instant;
 
 /// Rows of one statement.
 const ROWS_MAX: usize = 5_000;
 
-/// Where the rollups stand. Without that, or when the log no longer goes back so far, they are made anew.
+/// Where the reader goes on. Without that on record, or when the log no longer goes back so far, the rollups are to be made anew.
 pub async fn open(connection: &mut PgConnection, store: &Store, oldest: Offset) -> Result<Offset, StoreError> {
     let next: Option<i64> = sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1")
         .bind(READER)
@@ -27,44 +28,15 @@ pub async fn open(connection: &mut PgConnection, store: &Store, oldest: Offset) 
     match next.map(|next| Offset(next.cast_unsigned())) {
         Some(next) if next >= oldest => Ok(next),
         next => {
-            tracing::info!(?next, %oldest, "rollups are made from the event tables");
-            rebuild(connection, store).await
+            tracing::info!(?next, %oldest, "rollups are made anew from the event tables");
+            rebuild::ask(connection, store).await
         }
     }
 }
 
-/// Fills the rollups from the event tables and returns up to where those have the log, all as of one instant.
-async fn rebuild(connection: &mut PgConnection, store: &Store) -> Result<Offset, StoreError> {
-    let mut transaction = connection.begin_with("begin isolation level repeatable read").await?;
-    let next: Option<i64> = sqlx::query_scalar("select next from rollcall.consumer_offset where reader = $1")
-        .bind(SINK)
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let next = next.unwrap_or(0);
-    for (district, _) in admin::districts(store).await? {
-        set_tenant(&mut transaction, district, None).await?;
-        for statement in [
-            "delete from rollcall.device_day",
-            "delete from rollcall.student_day",
-            include_str!("rebuild_devices.sql"),
-            include_str!("rebuild_students.sql"),
-        ] {
-            transaction.execute(statement).await?;
-        }
-    }
-    sqlx::query(
-        "insert into rollcall.consumer_offset (reader, next) values ($1, $2) on conflict (reader) do update set next = excluded.next",
-    )
-    .bind(READER)
-    .bind(next)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(Offset(next.cast_unsigned()))
-}
-
-/// Adds what was gathered from `expected` to `next`, or nothing.
-pub async fn write(connection: &mut PgConnection, gathered: &Gathered, (expected, next): (Offset, Offset)) -> Result<(), StoreError> {
+/// Adds what was gathered from `expected` to `next`, or nothing. `false`: somebody was erased after it was gathered, so it is to be
+/// gathered again.
+pub async fn write(connection: &mut PgConnection, gathered: &Gathered, (expected, next): (Offset, Offset)) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     let moved = sqlx::query("update rollcall.consumer_offset set next = $2 where reader = $1 and next = $3")
         .bind(READER)
@@ -75,17 +47,17 @@ pub async fn write(connection: &mut PgConnection, gathered: &Gathered, (expected
     if moved.rows_affected() != 1 {
         return Err(StoreError::Conflict { constraint: format!("the offset of the reader {READER} is not {expected}") });
     }
+    erasure::hold(&mut transaction).await?;
+    if Erased::since(&mut transaction, expected).await? != gathered.erased {
+        return Ok(false);
+    }
     for (district, (devices, students)) in by_district(gathered) {
         set_tenant(&mut transaction, district, None).await?;
-        for rows in devices.chunks(ROWS_MAX) {
-            upsert_devices(&mut transaction, district, rows).await?;
-        }
-        for rows in students.chunks(ROWS_MAX) {
-            upsert_students(&mut transaction, district, rows).await?;
-        }
+        upsert(&mut transaction, district, &devices).await?;
+        upsert(&mut transaction, district, &students).await?;
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(true)
 }
 
 type Rows<'a, T> = Vec<(&'a Key, &'a T)>;
@@ -110,8 +82,8 @@ fn column<T, V>(rows: &[(&Key, &T)], of: impl Fn(&Key, &T) -> V) -> Vec<V> {
     rows.iter().map(|(key, day)| of(key, day)).collect()
 }
 
-fn keys<T>(rows: &[(&Key, &T)]) -> (Vec<Uuid>, Vec<Uuid>, Vec<NaiveDate>) {
-    (column(rows, |key, _| key.school), column(rows, |key, _| key.id), column(rows, |key, _| key.date))
+fn values<T, V>(rows: &[(&Key, &T)], of: impl Fn(&T) -> V) -> Vec<V> {
+    column(rows, |_, day| of(day))
 }
 
 fn first(range: Range) -> Option<DateTime<Utc>> {
@@ -122,50 +94,63 @@ fn last(range: Range) -> Option<DateTime<Utc>> {
     range.0.map(|(_, last)| instant(last))
 }
 
-async fn upsert_devices(connection: &mut PgConnection, district: DistrictId, rows: &[(&Key, &DeviceDay)]) -> Result<(), StoreError> {
-    let (schools, devices, dates) = keys(rows);
-    sqlx::query(include_str!("upsert_devices.sql"))
-        .bind(district.0)
-        .bind(schools)
-        .bind(devices)
-        .bind(dates)
-        .bind(column(rows, |_, day| day.scans))
-        .bind(column(rows, |_, day| day.readings))
-        .bind(column(rows, |_, day| day.activities))
-        .bind(column(rows, |_, day| day.heartbeats))
-        .bind(column(rows, |_, day| day.connects))
-        .bind(column(rows, |_, day| day.disconnects))
-        .bind(column(rows, |_, day| first(day.events)))
-        .bind(column(rows, |_, day| last(day.events)))
-        .bind(column(rows, |_, day| day.offline))
-        .bind(column(rows, |_, day| day.late))
-        .bind(column(rows, |_, day| day.late_ms_max))
-        .bind(column(rows, |_, day| day.battery.map(|(least, _)| least)))
-        .bind(column(rows, |_, day| day.battery.map(|(_, most)| most)))
-        .bind(column(rows, |_, day| day.queued_max))
-        .bind(column(rows, |_, day| day.heard()))
-        .execute(connection)
-        .await?;
+type Statement = Query<'static, Postgres, PgArguments>;
+
+/// A row of a rollup without its key.
+trait Day: Sized {
+    /// Takes the district, the columns of the key, and those of [`Day::bind`].
+    const UPSERT: &'static str;
+
+    fn bind(statement: Statement, rows: &[(&Key, &Self)]) -> Statement;
+}
+
+async fn upsert<T: Day>(connection: &mut PgConnection, district: DistrictId, rows: &[(&Key, &T)]) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS_MAX) {
+        let schools: Vec<Uuid> = column(rows, |key, _| key.school);
+        let ids: Vec<Uuid> = column(rows, |key, _| key.id);
+        let dates: Vec<NaiveDate> = column(rows, |key, _| key.date);
+        let statement = sqlx::query(T::UPSERT).bind(district.0).bind(schools).bind(ids).bind(dates);
+        T::bind(statement, rows).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-async fn upsert_students(connection: &mut PgConnection, district: DistrictId, rows: &[(&Key, &StudentDay)]) -> Result<(), StoreError> {
-    let (schools, students, dates) = keys(rows);
-    sqlx::query(include_str!("upsert_students.sql"))
-        .bind(district.0)
-        .bind(schools)
-        .bind(students)
-        .bind(dates)
-        .bind(column(rows, |_, day| day.scans))
-        .bind(column(rows, |_, day| day.ins))
-        .bind(column(rows, |_, day| day.outs))
-        .bind(column(rows, |_, day| day.offline))
-        .bind(column(rows, |_, day| day.late))
-        .bind(column(rows, |_, day| first(day.seen)))
-        .bind(column(rows, |_, day| last(day.seen)))
-        .bind(column(rows, |_, day| day.first_in.map(instant)))
-        .bind(column(rows, |_, day| day.last_out.map(instant)))
-        .execute(connection)
-        .await?;
-    Ok(())
+impl Day for DeviceDay {
+    const UPSERT: &'static str = concat!(include_str!("upsert_devices.sql"), include_str!("merge_devices.sql"));
+
+    fn bind(statement: Statement, rows: &[(&Key, &Self)]) -> Statement {
+        statement
+            .bind(values(rows, |day| day.scans))
+            .bind(values(rows, |day| day.readings))
+            .bind(values(rows, |day| day.activities))
+            .bind(values(rows, |day| day.heartbeats))
+            .bind(values(rows, |day| day.connects))
+            .bind(values(rows, |day| day.disconnects))
+            .bind(values(rows, |day| first(day.events)))
+            .bind(values(rows, |day| last(day.events)))
+            .bind(values(rows, |day| day.offline))
+            .bind(values(rows, |day| day.late))
+            .bind(values(rows, |day| day.late_ms_max))
+            .bind(values(rows, |day| day.battery.map(|(least, _)| least)))
+            .bind(values(rows, |day| day.battery.map(|(_, most)| most)))
+            .bind(values(rows, |day| day.queued_max))
+            .bind(values(rows, Self::heard))
+    }
+}
+
+impl Day for StudentDay {
+    const UPSERT: &'static str = concat!(include_str!("upsert_students.sql"), include_str!("merge_students.sql"));
+
+    fn bind(statement: Statement, rows: &[(&Key, &Self)]) -> Statement {
+        statement
+            .bind(values(rows, |day| day.scans))
+            .bind(values(rows, |day| day.ins))
+            .bind(values(rows, |day| day.outs))
+            .bind(values(rows, |day| day.offline))
+            .bind(values(rows, |day| day.late))
+            .bind(values(rows, |day| first(day.seen)))
+            .bind(values(rows, |day| last(day.seen)))
+            .bind(values(rows, |day| day.first_in.map(instant)))
+            .bind(values(rows, |day| day.last_out.map(instant)))
+    }
 }

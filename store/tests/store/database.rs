@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId};
 use rollcall_store::embedded::EmbeddedPostgres;
-use rollcall_store::{DatabaseConfig, Store};
+use rollcall_store::{DatabaseConfig, Retention, Store};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
@@ -30,9 +30,13 @@ pub struct District {
 
 impl Database {
     pub async fn start() -> Self {
+        Self::keeping(Retention::default()).await
+    }
+
+    pub async fn keeping(retention: Retention) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let postgres = EmbeddedPostgres::start(dir.path()).await.unwrap();
-        let config = DatabaseConfig::new(postgres.url());
+        let config = DatabaseConfig { retention, ..DatabaseConfig::new(postgres.url()) };
         Store::migrate(&config).await.unwrap();
         let store = Store::connect(&config).await.unwrap();
         Self { store, config, postgres, dir }

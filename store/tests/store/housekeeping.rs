@@ -1,8 +1,8 @@
 //! Partitions come and go, and what has expired is forgotten.
 
 use rollcall_model::time::{Clock, UtcMillis};
-use rollcall_store::Engine;
 use rollcall_store::maintenance::run_once;
+use rollcall_store::{Engine, Retention};
 
 use crate::database::Database;
 
@@ -45,4 +45,31 @@ async fn expired_sessions_and_old_answers_are_pruned() {
     assert_eq!(report.rows_pruned, 2);
     assert_eq!(database.count("rollcall.session where token_hash = '\\x02'").await, 1);
     assert_eq!(database.count("rollcall.idempotency where key = 'new'").await, 1);
+}
+
+#[tokio::test]
+async fn rollups_are_kept_for_their_own_time() {
+    let database = Database::keeping(Retention { rollup_days: 40, scan_days: 7, ..Retention::default() }).await;
+    let districts = [database.district("One").await, database.district("Two").await];
+    for district in districts {
+        database
+            .as_owner(&format!(
+                "insert into rollcall.student_day (district, school, student, date, scans, ins, outs, offline, late, first_scan, last_scan)
+                     select '{0}', '{1}', '{2}', (now() at time zone 'UTC')::date - days, 1, 1, 0, 0, 0, now(), now()
+                     from unnest(array[0, 20, 40, 41, 42, 4000]) days;
+                 insert into rollcall.device_day (district, school, device, date, scans, readings, activities, heartbeats, connects,
+                     disconnects, offline, late, late_ms_max, heard)
+                     select '{0}', '{1}', '{2}', (now() at time zone 'UTC')::date - days, 1, 0, 0, 0, 0, 0, 0, 0, 0, repeat('0', 300)::bit(300)
+                     from unnest(array[0, 40, 41]) days",
+                district.id, district.school, district.student
+            ))
+            .await;
+    }
+    let report = run_once(&database.store, Clock::System.now()).await.unwrap();
+    assert_eq!(report.rows_pruned, 8);
+    for district in districts {
+        let of = |table: &str| format!("rollcall.{table} where district = '{}'", district.id);
+        assert_eq!((database.count(&of("student_day")).await, database.count(&of("device_day")).await), (3, 2));
+    }
+    assert_eq!(run_once(&database.store, Clock::System.now()).await.unwrap().rows_pruned, 0);
 }

@@ -4,6 +4,7 @@ mod database;
 mod directory;
 mod housekeeping;
 mod references;
+mod rollup_upkeep;
 mod rollups;
 mod saved_queries;
 mod sink;

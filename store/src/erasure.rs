@@ -1,0 +1,68 @@
+//! Erasures: people of whom nothing may be shown or made any more that the log said before an offset.
+//!
+//! # Promises
+//! - Once an erasure is committed, no rollup has rows of the person from before its offset, and none comes back: not by a reader of the
+//!   log that is behind, nor by rebuilding from events. What the log says from the offset on is kept.
+//! - An erasure is never forgotten and never taken back; asked for again its offset only grows.
+//!
+//! # Order
+//! Whoever adds rows of people holds `rollcall.erasure` in share mode from before it looks who is erased until it commits. An erasure
+//! writes to that table first and deletes then. So each of the two sees what the other has committed.
+
+use std::collections::HashMap;
+
+use rollcall_model::ids::{DistrictId, Offset, PersonId};
+use sqlx::{Executor, PgConnection};
+use uuid::Uuid;
+
+use crate::connection::Tenant;
+use crate::error::StoreError;
+use crate::rollup::READER;
+
+/// Erases a person from the rollups of the transaction's district, as far as the log had said it before `before` or the rollups have it
+/// already. Returns the days that had rows. It waits for transactions that add rows of people, which are short.
+pub async fn erase(tenant: &mut Tenant, person: PersonId, before: Offset) -> Result<u64, StoreError> {
+    // Before any look at the reader's offset, which stands still from here on.
+    tenant.execute("lock table rollcall.erasure in row exclusive mode").await?;
+    sqlx::query(
+        "insert into rollcall.erasure as e (district, person, before, asked_by)
+         select $1, $2, greatest($3, (select next from rollcall.consumer_offset where reader = $4)), rollcall.current_caller()
+         on conflict (district, person) do update
+             set before = greatest(e.before, excluded.before), asked_at = now(), asked_by = excluded.asked_by",
+    )
+    .bind(tenant.district().0)
+    .bind(person.0)
+    .bind(before.0.cast_signed())
+    .bind(READER)
+    .execute(&mut **tenant)
+    .await?;
+    let deleted = sqlx::query("delete from rollcall.student_day where student = $1").bind(person.0).execute(&mut **tenant).await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Who is erased, as far as it concerns rows from an offset on. Nearly always nobody.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Erased(HashMap<(DistrictId, Uuid), Offset>);
+
+impl Erased {
+    /// Of all districts.
+    pub async fn since(connection: &mut PgConnection, offset: Offset) -> Result<Self, StoreError> {
+        let rows: Vec<(Uuid, Uuid, i64)> = sqlx::query_as("select district, person, before from rollcall.erasures($1)")
+            .bind(offset.0.cast_signed())
+            .fetch_all(connection)
+            .await?;
+        let rows = rows.into_iter().map(|(district, person, before)| ((DistrictId(district), person), Offset(before.cast_unsigned())));
+        Ok(Self(rows.collect()))
+    }
+
+    /// Whether what the log says of a person at an offset is erased.
+    pub fn hides(&self, district: DistrictId, person: Uuid, offset: Offset) -> bool {
+        !self.0.is_empty() && self.0.get(&(district, person)).is_some_and(|before| offset < *before)
+    }
+}
+
+/// Keeps erasures away until the transaction ends; then says who is erased by [`Erased::since`].
+pub(crate) async fn hold(connection: &mut PgConnection) -> Result<(), StoreError> {
+    connection.execute("lock table rollcall.erasure in share mode").await?;
+    Ok(())
+}
