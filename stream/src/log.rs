@@ -67,6 +67,8 @@ impl KindSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStatus {
     pub oldest: Offset,
+    /// The first row of the segment that is being written. Only segments before it are deleted when no reader needs them.
+    pub newest_segment: Offset,
     /// One past the last durable row.
     pub durable: Offset,
     /// One past the last assigned row.
@@ -74,6 +76,7 @@ pub struct LogStatus {
     /// Bytes of rows that wait for the disk.
     pub queued_bytes: u64,
     pub disk_bytes: u64,
+    /// What `disk_bytes` may grow to: as configured, or less where the disk is too full for that.
     pub budget_bytes: u64,
     /// Appends are refused with [`AppendError::Full`]: the budget is used up, or the disk itself is.
     pub full: bool,

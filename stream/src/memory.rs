@@ -118,6 +118,7 @@ impl Log for MemoryLog {
         let queued = state.batches.iter().filter(|batch| batch.first >= durable);
         LogStatus {
             oldest: Offset(0),
+            newest_segment: Offset(0),
             durable,
             end: state.end,
             queued_bytes: queued.map(|batch| batch.bytes() as u64).sum(),

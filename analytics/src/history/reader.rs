@@ -82,8 +82,9 @@ impl History {
         Ok(())
     }
 
-    /// Whether rows have waited long enough, are enough for a file, or fill half of the log's disk.
-    fn is_due(&self) -> bool {
+    /// Whether rows have waited long enough, are enough for a file, or fill half of what the log may take, so that
+    /// segments could go if history had them.
+    pub(super) fn is_due(&self) -> bool {
         let core = &self.0;
         let Some(state) = self.state() else { return false };
         let waiting = core.log.durable().borrow().0.saturating_sub(state.next.0);
@@ -94,6 +95,6 @@ impl History {
         let log = core.log.status();
         waiting >= core.config.file_rows_max
             || core.now_ms() >= state.flushed.0.saturating_add(interval_ms)
-            || log.disk_bytes > log.budget_bytes / 2
+            || (log.disk_bytes > log.budget_bytes / 2 && state.next < log.newest_segment)
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// A segment file that would grow beyond this is ended and the next one begun; a single group may exceed it.
-    /// At most a quarter of the budget, so that whole segments can be deleted before the budget is used up.
+    /// At most a quarter of the budget and a sixteenth of the file system, so that whole segments can be deleted before
+    /// either is used up.
     pub segment_bytes_max: u64,
     /// Bytes of all segments together; beyond it appends are refused as full until the readers have committed.
     pub budget_bytes: u64,
@@ -44,9 +45,10 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// Keeps the segments small enough that deleting whole ones can always make room under the budget.
-    pub(super) fn checked(mut self) -> Self {
-        self.segment_bytes_max = self.segment_bytes_max.min(self.budget_bytes / 4);
+    /// Keeps the segments small enough that deleting whole ones can always make room, under the budget and on a file
+    /// system of so many bytes.
+    pub(super) fn checked(mut self, total_bytes: u64) -> Self {
+        self.segment_bytes_max = self.segment_bytes_max.min(self.budget_bytes / 4).min(total_bytes / 16);
         self
     }
 }

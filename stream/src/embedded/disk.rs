@@ -7,6 +7,14 @@ use std::path::Path;
 
 use crate::log::LogError;
 
+/// Bytes of a file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Space {
+    pub total: u64,
+    /// What a process without special rights may still write.
+    pub free: u64,
+}
+
 /// Every change of a file goes through here. Reading does not: a read that fails loses nothing.
 pub(super) trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<File>;
@@ -19,6 +27,8 @@ pub(super) trait Disk: Send + Sync + 'static {
     /// Makes the creation and removal of files in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The file system that a directory is on.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
 /// The operating system's.
@@ -67,6 +77,11 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(Space { total: stat.f_blocks.saturating_mul(stat.f_frsize), free: stat.f_bavail.saturating_mul(stat.f_frsize) })
     }
 }
 

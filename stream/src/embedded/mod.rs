@@ -69,7 +69,7 @@ pub mod untrusted;
 mod writer;
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -106,6 +106,8 @@ struct Shared {
 /// See the module.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
     durable: watch::Receiver<Offset>,
     /// The writer's thread and the lock on the directory, until the log is closed.
     running: Mutex<Option<(JoinHandle<()>, File)>>,
@@ -120,8 +122,8 @@ impl EmbeddedLog {
     }
 
     fn open_on(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig, registry: &Registry) -> Result<Arc<Self>, LogError> {
-        let config = config.checked();
         std::fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
+        let config = config.checked(disk.space(dir).map_err(|source| io_error(dir, source))?.total);
         let lock = lock(&dir.join(LOCK_FILE))?;
         let metrics = Metrics::register(registry).map_err(|error| LogError::Stopped(error.to_string().into()))?;
         let recovered = recovery::recover(disk.as_ref(), dir, &config)?;
@@ -139,13 +141,13 @@ impl EmbeddedLog {
         });
         shared.metrics.disk_bytes.set(shared.segments.disk_bytes() as i64);
         let (sender, durable) = watch::channel(end);
-        let writer = Writer::new(Arc::clone(&shared), disk, dir.to_owned(), sender, recovered.sealed);
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&disk), dir.to_owned(), sender, recovered.sealed);
         let thread = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| io_error(dir, source))?;
         let running = Mutex::new(Some((thread, lock)));
-        Ok(Arc::new(Self { shared, durable, running, torn_bytes }))
+        Ok(Arc::new(Self { shared, disk, dir: dir.to_owned(), durable, running, torn_bytes }))
     }
 
     /// Makes everything appended durable, then stops and lets the directory go. Blocking; may be called more than once.
@@ -163,6 +165,13 @@ impl EmbeddedLog {
     /// Bytes of an unconfirmed write that were cut off when the log was opened.
     pub fn torn_bytes(&self) -> u64 {
         self.torn_bytes
+    }
+
+    /// What the log may take: the budget, or what it has and what the file system still gives, if that is less.
+    fn budget_bytes(&self, disk_bytes: u64) -> u64 {
+        let configured = self.shared.config.budget_bytes;
+        // A file system that does not say how full it is refuses the write that does not fit.
+        self.disk.space(&self.dir).map_or(configured, |space| configured.min(disk_bytes.saturating_add(space.free)))
     }
 
     fn durable_now(&self) -> Offset {
@@ -244,15 +253,15 @@ impl Log for EmbeddedLog {
         let shared = &self.shared;
         let disk_bytes = shared.segments.disk_bytes();
         let queue = shared.queue.status();
-        let budget_bytes = shared.config.budget_bytes;
         LogStatus {
             oldest: shared.segments.oldest(),
+            newest_segment: shared.segments.last().first,
             durable: self.durable_now(),
             end: queue.end,
             queued_bytes: queue.bytes as u64,
             disk_bytes,
-            budget_bytes,
-            full: queue.full || disk_bytes + queue.bytes as u64 >= budget_bytes,
+            budget_bytes: self.budget_bytes(disk_bytes),
+            full: queue.full || disk_bytes + queue.bytes as u64 >= shared.config.budget_bytes,
             stopped: queue.stopped,
             readers: shared.readers.all(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use rollcall_model::time::Clock;
@@ -164,7 +165,7 @@ async fn whoever_opens_later_takes_over() {
 #[tokio::test]
 async fn another_log_is_refused() {
     let town = town_on(Arc::new(InMemory::new())).await;
-    let other = Arc::new(TrimmedLog(MemoryLog::new()));
+    let other = Arc::new(TrimmedLog(MemoryLog::new(), Mutex::default()));
     let place = Place::on(Arc::new(town.store.clone()), "mem://town", Path::from("history")).unwrap();
     let history = History::new(place, other, Clock::stepped(START), config(), &prometheus::Registry::new()).unwrap();
     assert!(matches!(history.open().await, Err(HistoryError::Ahead { .. })));

@@ -4,6 +4,7 @@ mod damage;
 mod engine;
 pub(crate) mod faults;
 mod kills;
+mod pressure;
 mod pruning;
 mod s3;
 pub(crate) mod town;

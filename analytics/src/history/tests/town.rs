@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use rollcall_model::event::{Direction, Kind, Method};
 use rollcall_model::ids::{BadgeId, DeviceId, DistrictId, Offset, PersonId, SchoolId};
 use rollcall_model::status::ScanEvidence;
@@ -31,7 +32,15 @@ pub const DAY_MS: i64 = 86_400_000;
 pub const START: UtcMillis = UtcMillis(1_772_409_600_000);
 
 /// A log that refuses to read what history has said to be finished with.
-pub struct TrimmedLog(pub MemoryLog);
+pub struct TrimmedLog(pub MemoryLog, pub Mutex<Disk>);
+
+/// What the log says of its files.
+#[derive(Clone, Copy, Default)]
+pub struct Disk {
+    pub disk_bytes: u64,
+    pub budget_bytes: u64,
+    pub newest_segment: Offset,
+}
 
 impl TrimmedLog {
     fn kept(&self, from: Offset) -> Result<(), LogError> {
@@ -63,7 +72,8 @@ impl Log for TrimmedLog {
     }
 
     fn status(&self) -> LogStatus {
-        self.0.status()
+        let Disk { disk_bytes, budget_bytes, newest_segment } = *self.1.lock();
+        LogStatus { disk_bytes, budget_bytes, newest_segment, ..self.0.status() }
     }
 
     fn oldest(&self) -> Offset {
@@ -127,7 +137,7 @@ impl Town {
     }
 
     pub fn on(inner: Arc<dyn ObjectStore>, config: HistoryConfig) -> Self {
-        let (log, store) = (Arc::new(TrimmedLog(MemoryLog::new())), FaultStore::new(inner));
+        let (log, store) = (Arc::new(TrimmedLog(MemoryLog::new(), Mutex::default())), FaultStore::new(inner));
         let clock = Clock::stepped(START);
         let history = history(&store, &log, &clock, &config);
         Self { log, store, hot: HotTables::new(HOT), clock, history, rows: Vec::new(), config }

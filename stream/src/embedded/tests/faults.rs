@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::embedded::disk::{Disk, RealDisk};
+use crate::embedded::disk::{Disk, RealDisk, Space};
 
 #[derive(Default)]
 pub(super) struct Plan {
@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub fail_write: bool,
     /// Bytes that the disk still takes.
     pub space: Option<u64>,
+    /// Bytes of the whole file system.
+    pub total: Option<u64>,
     /// Most bytes that one write takes.
     pub write_bytes_max: Option<usize>,
     pub syncs: u64,
@@ -98,5 +100,11 @@ impl Disk for FaultyDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.alive()?;
         RealDisk.remove(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let plan = self.0.lock();
+        let real = RealDisk.space(dir)?;
+        Ok(Space { total: plan.total.unwrap_or(real.total), free: plan.space.unwrap_or(real.free) })
     }
 }

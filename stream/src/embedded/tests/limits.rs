@@ -84,6 +84,25 @@ fn a_full_disk_refuses_until_there_is_space_and_loses_nothing() {
 }
 
 #[test]
+fn a_disk_smaller_than_the_budget_is_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    (disk.0.lock().space, disk.0.lock().total) = (Some(150_000), Some(160_000));
+    let log = EmbeddedLog::open_on(Arc::new(disk.clone()), dir.path(), config(), &Registry::new()).unwrap();
+    let (mut segments, mut last) = (0, Offset(u64::MAX));
+    while log.status().disk_bytes < 100_000 {
+        append(&log, scans(log.end().0..log.end().0 + 10));
+        let status = log.status();
+        let left = disk.0.lock().space.unwrap();
+        assert_eq!(status.budget_bytes, status.disk_bytes + left, "what is there and what is left");
+        segments += u64::from(std::mem::replace(&mut last, status.newest_segment) != status.newest_segment);
+    }
+    assert!(segments >= 8, "{segments} segments: their space could not be given back before the disk is full");
+    disk.0.lock().space = None;
+    assert_eq!(log.status().budget_bytes, config().budget_bytes);
+}
+
+#[test]
 fn the_budget_refuses_until_the_slowest_reader_has_committed() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { budget_bytes: 40_000, readers: vec!["sink".to_owned()], ..config() };
