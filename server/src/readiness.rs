@@ -62,9 +62,10 @@ impl Sources {
     fn database(&self) -> Check {
         let Some(sink) = self.sink.get() else { return check("database", false, "starting".into()) };
         let status = sink.borrow();
+        let lag_rows = self.log.durable().borrow().0.saturating_sub(status.next.0);
         let mut detail = match &status.error {
-            Some(error) => format!("{}; away, the log holds {} rows: {error}", self.engine, status.lag_rows),
-            None => format!("{}, {} rows behind", self.engine, status.lag_rows),
+            Some(error) => format!("{}; away, the log holds {lag_rows} rows: {error}", self.engine),
+            None => format!("{}, {lag_rows} rows behind", self.engine),
         };
         if let Some(warning) = status.warning() {
             detail.push_str("; warning: ");

@@ -63,8 +63,6 @@ pub enum SinkError {
 pub struct SinkStatus {
     /// Every row before this is in the database.
     pub next: Offset,
-    /// Durable rows that are not yet in the database, as of the last look.
-    pub lag_rows: u64,
     /// Why the last attempt failed; `None` while it works.
     pub error: Option<Arc<str>>,
     /// Rows put into the dead letters since the start, because they could not be stored as what they are.
@@ -130,14 +128,9 @@ impl From<StoreError> for Ended {
 impl Sink {
     /// Registers its metrics (`rollcall_sink_*`); there is one sink in a program.
     pub fn new(log: Arc<dyn Log>, store: Store, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            log,
-            store,
-            metrics: SinkMetrics::register(registry)?,
-            status: watch::Sender::new(SinkStatus::default()),
-            suspect: None,
-            retry: RETRY_MIN,
-        })
+        let status = watch::Sender::new(SinkStatus::default());
+        let metrics = SinkMetrics::register(registry, &*log, status.subscribe())?;
+        Ok(Self { log, store, metrics, status, suspect: None, retry: RETRY_MIN })
     }
 
     pub fn status(&self) -> watch::Receiver<SinkStatus> {
@@ -260,12 +253,14 @@ impl Sink {
     /// The rows before `next` are in the database: tells the log, the status and the metrics.
     fn advanced(&mut self, next: Offset, took: Duration) {
         self.log.commit(READER, next);
-        let lag_rows = self.log.durable().borrow().0.saturating_sub(next.0);
-        self.metrics.advanced(lag_rows, took);
+        if !took.is_zero() {
+            self.metrics.took(took);
+        }
+        let is_behind = *self.log.durable().borrow() > next;
         self.status.send_if_modified(|status| {
             // Only a commit, or nothing to commit, shows that the trouble is over.
-            let error = status.error.clone().filter(|_| took.is_zero() && lag_rows > 0);
-            let now = SinkStatus { next, lag_rows, error, ..status.clone() };
+            let error = status.error.clone().filter(|_| took.is_zero() && is_behind);
+            let now = SinkStatus { next, error, ..status.clone() };
             let differs = *status != now;
             *status = now;
             differs

@@ -9,6 +9,7 @@ pub mod batch;
 mod column;
 pub mod embedded;
 pub mod heartbeat;
+pub mod lag;
 pub mod log;
 pub mod mark;
 pub mod memory;

@@ -79,9 +79,9 @@ impl Engine {
     /// Registers the reader with the log. Questions asked of the handle before [`Engine::run`] wait for it.
     pub fn new(deps: EngineDeps) -> (Self, EngineHandle) {
         deps.log.register(READER, deps.log.oldest());
-        let metrics = Metrics::new(&deps.metrics);
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (applied, applied_seen) = watch::channel(Offset(0));
+        let metrics = Metrics::new(&deps.metrics, &*deps.log, applied_seen.clone());
         let (ready, ready_seen) = watch::channel(false);
         let handle = EngineHandle { hub: deps.hub.clone(), applied: applied_seen, ready: ready_seen, questions: ask };
         (Self { deps, metrics, applied, ready, questions }, handle)
@@ -333,9 +333,7 @@ impl Turns {
         if self.writer.is_idle() {
             self.live.unload();
         }
-        let durable = *self.deps.log.durable().borrow();
         let size = self.deps.hub.size();
-        self.metrics.lag.set(durable.0.saturating_sub(self.live.applied.0) as i64);
         self.metrics.days.set(self.live.days.len() as i64);
         self.metrics.topics.set(size.topics as i64);
         self.metrics.subscribers.set(size.subscribers as i64);

@@ -1,10 +1,13 @@
 //! What operators see of history (`rollcall_history_*`).
 
 use prometheus::{IntCounter, IntGauge, Registry};
+use rollcall_stream::{Log, lag};
+use tokio::sync::watch;
+
+use super::HistoryStatus;
 
 pub(super) struct Metrics {
     pub next: IntGauge,
-    pub lag_rows: IntGauge,
     pub files: IntGauge,
     pub bytes: IntGauge,
     pub retired: IntGauge,
@@ -20,7 +23,9 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry, log: &dyn Log, status: watch::Receiver<HistoryStatus>) -> Result<Self, prometheus::Error> {
+        let lag = "Durable rows of the log that are not yet in files";
+        lag::register(registry, "rollcall_history_lag_rows", lag, log, move || status.borrow().next)?;
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let metric = IntGauge::new(format!("rollcall_history_{name}"), help)?;
             registry.register(Box::new(metric.clone()))?;
@@ -33,7 +38,6 @@ impl Metrics {
         };
         Ok(Self {
             next: gauge("next_offset", "Every row of the log before this is in the files of history")?,
-            lag_rows: gauge("lag_rows", "Durable rows of the log that are not yet in files")?,
             files: gauge("files", "Files that queries read")?,
             bytes: gauge("bytes", "Bytes of the files that queries read")?,
             retired: gauge("retired_files", "Replaced files that wait to be deleted")?,

@@ -190,6 +190,8 @@ impl History {
         config: HistoryConfig,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
+        let status = watch::Sender::new(HistoryStatus::default());
+        let metrics = Metrics::register(registry, &*log, status.subscribe())?;
         let core = Core {
             place,
             pins: Pins::new(log.clone()),
@@ -197,11 +199,11 @@ impl History {
             log,
             clock,
             config,
-            metrics: Metrics::register(registry)?,
+            metrics,
             writing: tokio::sync::Mutex::new(None),
             published: Mutex::default(),
             verified: Verified::default(),
-            status: watch::Sender::new(HistoryStatus::default()),
+            status,
         };
         Ok(Self(Arc::new(core)))
     }
@@ -234,10 +236,8 @@ impl Core {
             now.warnings = published.standing_warnings(state).iter().take(WARNINGS_SHOWN_MAX).map(ToString::to_string).collect();
         }
         let metrics = &self.metrics;
-        let lag_rows = self.log.durable().borrow().0.saturating_sub(now.next.0);
         for (gauge, value) in [
             (&metrics.next, now.next.0),
-            (&metrics.lag_rows, lag_rows),
             (&metrics.files, now.files),
             (&metrics.bytes, now.bytes),
             (&metrics.retired, published.retired.len() as u64),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rollcall_model::event::Kind;
+use rollcall_stream::{Log, lag};
+use tokio::sync::watch;
 
+use super::SinkStatus;
 use super::gathered::Gathered;
 
 pub(super) struct SinkMetrics {
@@ -12,20 +15,20 @@ pub(super) struct SinkMetrics {
     transactions: IntCounter,
     pub errors: IntCounter,
     pub fence_lost: IntCounter,
-    lag_rows: IntGauge,
     unstorable: IntCounter,
     pub compress_fell_back: IntGauge,
     seconds: Histogram,
 }
 
 impl SinkMetrics {
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry, log: &dyn Log, status: watch::Receiver<SinkStatus>) -> Result<Self, prometheus::Error> {
+        let lag = "Durable rows of the log that are not yet in the database";
+        lag::register(registry, "rollcall_sink_lag_rows", lag, log, move || status.borrow().next)?;
         let metrics = Self {
             rows: IntCounterVec::new(Opts::new("rollcall_sink_rows_total", "Rows written into the database"), &["kind"])?,
             transactions: IntCounter::new("rollcall_sink_transactions_total", "Transactions committed by the sink")?,
             errors: IntCounter::new("rollcall_sink_errors_total", "Attempts of the sink that failed and are tried again")?,
             fence_lost: IntCounter::new("rollcall_sink_fence_lost_total", "Transactions given up because the offset had moved")?,
-            lag_rows: IntGauge::new("rollcall_sink_lag_rows", "Durable rows of the log that are not yet in the database")?,
             unstorable: IntCounter::new(
                 "rollcall_sink_unstorable_rows_total",
                 "Rows of the log put into the dead letters because they cannot be stored as what they are",
@@ -43,7 +46,6 @@ impl SinkMetrics {
         registry.register(Box::new(metrics.transactions.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.fence_lost.clone()))?;
-        registry.register(Box::new(metrics.lag_rows.clone()))?;
         registry.register(Box::new(metrics.unstorable.clone()))?;
         registry.register(Box::new(metrics.compress_fell_back.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
@@ -58,11 +60,8 @@ impl SinkMetrics {
         self.transactions.inc();
     }
 
-    /// After a transaction that took so long; zero when there was none.
-    pub fn advanced(&self, lag_rows: u64, took: Duration) {
-        if !took.is_zero() {
-            self.seconds.observe(took.as_secs_f64());
-        }
-        self.lag_rows.set(i64::try_from(lag_rows).unwrap_or(i64::MAX));
+    /// A transaction took so long.
+    pub fn took(&self, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
     }
 }
