@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board;
 use super::boards::Boards;
+use super::changes::Changes;
 use super::handle::{EngineHandle, QUESTIONS_MAX, Question};
 use super::live::{DayEvents, Live};
 use super::metrics::Metrics;
@@ -71,6 +72,7 @@ pub struct Engine {
     deps: EngineDeps,
     metrics: Metrics,
     applied: watch::Sender<Offset>,
+    changes: Changes,
     ready: watch::Sender<bool>,
     questions: mpsc::Receiver<Question>,
 }
@@ -83,8 +85,10 @@ impl Engine {
         let (applied, applied_seen) = watch::channel(Offset(0));
         let metrics = Metrics::new(&deps.metrics, &*deps.log, applied_seen.clone());
         let (ready, ready_seen) = watch::channel(false);
-        let handle = EngineHandle { hub: deps.hub.clone(), applied: applied_seen, ready: ready_seen, questions: ask };
-        (Self { deps, metrics, applied, ready, questions }, handle)
+        let (changes, changes_seen) = Changes::new();
+        let handle =
+            EngineHandle { hub: deps.hub.clone(), applied: applied_seen, changes: changes_seen, ready: ready_seen, questions: ask };
+        (Self { deps, metrics, applied, changes, ready, questions }, handle)
     }
 
     /// Runs until `shutdown`, then writes the transitions that wait, bounded in time. A panic of the task is returned
@@ -120,7 +124,7 @@ impl Engine {
 
     /// Loads what is needed for today and finds where to read on.
     async fn start(self, writer: Writer) -> (Turns, Tail) {
-        let Self { deps, metrics, applied, ready, questions } = self;
+        let Self { deps, metrics, applied, changes, ready, questions } = self;
         let changed = deps.directory.changed();
         let view = deps.directory.current();
         let words = retry("the last words of devices", || deps.store.last_words()).await;
@@ -157,7 +161,7 @@ impl Engine {
         live.applied = next;
         let tail = Tail::new(deps.log.clone(), next).only(&KINDS);
         let boards = Boards::new(deps.hub.clone());
-        let turns = Turns { live, boards, writer, metrics, applied, ready, questions, changed, jobs: JoinSet::new(), deps };
+        let turns = Turns { live, boards, writer, metrics, applied, changes, ready, questions, changed, jobs: JoinSet::new(), deps };
         (turns, tail)
     }
 }
@@ -182,6 +186,7 @@ struct Turns {
     writer: Writer,
     metrics: Metrics,
     applied: watch::Sender<Offset>,
+    changes: Changes,
     ready: watch::Sender<bool>,
     questions: mpsc::Receiver<Question>,
     changed: watch::Receiver<u64>,
@@ -230,6 +235,7 @@ impl Turns {
         for key in self.live.take_loads() {
             self.load(key);
         }
+        self.changes.look(&self.live);
         self.boards.publish(&mut self.live);
         let transitions = std::mem::take(&mut self.live.transitions);
         self.metrics.transitions.inc_by(transitions.len() as u64);

@@ -11,6 +11,7 @@ use rollcall_model::time::{UtcMillis, rfc3339};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::changes::StatusChanges;
 use super::seam::DayKey;
 use super::statuses::DayStatuses;
 use crate::engagement::DayPresence;
@@ -95,6 +96,7 @@ pub(super) enum Question {
 pub struct EngineHandle {
     pub(super) hub: Hub,
     pub(super) applied: watch::Receiver<Offset>,
+    pub(super) changes: StatusChanges,
     pub(super) ready: watch::Receiver<bool>,
     pub(super) questions: mpsc::Sender<Question>,
 }
@@ -128,9 +130,9 @@ impl EngineHandle {
         self.ask(|reply| Question::Statuses { district, school, known, reply }).await.flatten()
     }
 
-    /// Moves with the events that boards and answers show.
-    pub fn applied_changes(&self) -> watch::Receiver<Offset> {
-        self.applied.clone()
+    /// Moves with the statuses of today, by events and by the clock.
+    pub fn status_changes(&self) -> &StatusChanges {
+        &self.changes
     }
 
     /// Whether today is loaded for every school and everything that was durable at the start is applied.

@@ -30,7 +30,7 @@ const WAITING_EVENTS_MAX: usize = 100_000;
 /// Stale deadlines that are tolerated before the heap is cleaned.
 const STALE_DEADLINES_MAX: usize = 100_000;
 
-pub(super) type SchoolKey = (DistrictId, SchoolId);
+pub type SchoolKey = (DistrictId, SchoolId);
 
 pub(super) struct School {
     pub info: SchoolInfo,

@@ -15,6 +15,7 @@
 
 mod board;
 mod boards;
+mod changes;
 mod day;
 mod deadlines;
 mod device;
@@ -31,6 +32,7 @@ pub mod store;
 mod tally;
 mod writer;
 
+pub use changes::StatusChanges;
 pub use engine::{Engine, EngineDeps, EngineError, READER};
 pub use handle::{EngineHandle, Inside, StudentToday, WindowToday};
 pub use seam::{

@@ -14,6 +14,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use rollcall_model::ids::{DistrictId, SchoolId};
 use rollcall_model::time::UtcMillis;
 
 /// Rows that are made when a query asks.
@@ -140,6 +141,10 @@ impl Narrow {
         if matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq) {
             self.to = Some(self.to.map_or(last, |to| to.min(last)));
         }
+    }
+
+    pub fn wants_school(&self, (district, school): &(DistrictId, SchoolId)) -> bool {
+        Self::wants(&self.district, district.as_bytes()) && Self::wants(&self.school, school.as_bytes())
     }
 
     pub fn wants(ids: &Option<HashSet<[u8; 16]>>, id: &[u8; 16]) -> bool {

@@ -121,19 +121,18 @@ pub struct HotTables {
     current: RwLock<[Arc<HotSnapshot>; KINDS.len()]>,
     changed: watch::Sender<Offset>,
     /// By kind; each moves with the rows of its kind only.
-    changed_of: [watch::Sender<Offset>; KINDS.len()],
+    changed_of: [watch::Sender<u64>; KINDS.len()],
 }
 
 impl HotTables {
     /// Empty tables; [`HotTables::run`] fills them.
     pub fn new(config: HotConfig) -> Arc<Self> {
-        let changed = || watch::Sender::new(Offset(0));
         Arc::new(Self {
             config,
             growing: Mutex::default(),
             current: RwLock::default(),
-            changed: changed(),
-            changed_of: std::array::from_fn(|_| changed()),
+            changed: watch::Sender::default(),
+            changed_of: Default::default(),
         })
     }
 
@@ -155,7 +154,7 @@ impl HotTables {
     ///
     /// # Panics
     /// When the kind is not a table.
-    pub fn changed_of(&self, kind: Kind) -> watch::Receiver<Offset> {
+    pub fn changed_of(&self, kind: Kind) -> watch::Receiver<u64> {
         let index = table::index(kind).expect("only the kinds that are tables change");
         self.changed_of[index].subscribe()
     }
@@ -225,7 +224,7 @@ impl HotTables {
         }
         drop(current);
         for (kind, _) in self.changed_of.iter().zip(changed).filter(|(_, is_changed)| *is_changed) {
-            kind.send_replace(end);
+            kind.send_replace(end.0);
         }
         self.changed.send_replace(end);
     }

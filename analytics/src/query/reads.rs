@@ -6,7 +6,6 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use rollcall_model::ids::Offset;
 
 use super::session::Sources;
 use super::source::TableSource;
@@ -17,13 +16,13 @@ pub struct Read {
     pub table: String,
     /// Of each scan of the table: what is true of every row that it lets through.
     pub scans: Vec<Vec<Expr>>,
-    /// What the log had up to here is in the result.
-    pub upto: Offset,
+    /// Where the table stood; what had come by then is in the result.
+    pub upto: u64,
 }
 
 /// What is known before the plan is optimized.
 pub(super) struct Reading {
-    positions: HashMap<String, Offset>,
+    positions: HashMap<String, u64>,
     /// The same rows give the same result at any time.
     is_timeless: bool,
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
-use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 
 /// What the rows of a table are about: decides who may ask for it.
@@ -54,15 +53,16 @@ pub trait TableSource: Send + Sync + 'static {
 
     fn provider(&self) -> Arc<dyn TableProvider>;
 
-    /// Moves when the table may have changed; `None`: it changes too seldom to follow, and a live query looks at it only
-    /// together with others.
-    fn changed(&self) -> Option<watch::Receiver<Offset>> {
+    /// Where the table stands, a number that moves when the table may have changed and is compared with none but its own:
+    /// tables of the log's rows give the offset that they were read up to. `None`: it changes too seldom to follow, and a
+    /// live query looks at it only together with others.
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 
-    /// Whether what has changed since the log's `since` can show in a scan with these filters, which are in the words of the
+    /// Whether what has changed since the table stood at `since` can show in a scan with these filters, which are in the words of the
     /// optimizer and all true of every row that the scan lets through. A table that cannot tell cheaply says yes.
-    fn has_news(&self, since: Offset, filters: &[Expr]) -> bool {
+    fn has_news(&self, since: u64, filters: &[Expr]) -> bool {
         let _ = (since, filters);
         true
     }

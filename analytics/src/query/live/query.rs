@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::select_all;
-use rollcall_model::ids::Offset;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -179,7 +178,7 @@ async fn news(engine: &QueryEngine, reads: Vec<Read>) {
 }
 
 /// Waits until one of the tables has changed; for ever when none can any more.
-async fn any_changed(tables: impl Iterator<Item = &mut watch::Receiver<Offset>>) {
+async fn any_changed(tables: impl Iterator<Item = &mut watch::Receiver<u64>>) {
     let changed = tables.map(|table| {
         Box::pin(async {
             if table.changed().await.is_err() {

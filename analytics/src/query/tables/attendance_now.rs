@@ -14,11 +14,12 @@ use chrono::NaiveDate;
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures_util::stream;
 use parking_lot::Mutex;
-use rollcall_model::ids::{DistrictId, Offset, SchoolId};
+use rollcall_model::ids::{DistrictId, SchoolId};
 use rollcall_store::directory::DirectoryCache;
 use tokio::sync::watch;
 
@@ -73,10 +74,7 @@ impl Live {
         if kept.len() > all.len() {
             kept.retain(|key, _| all.contains(key));
         }
-        let wanted = |(district, school): &(DistrictId, SchoolId)| {
-            Narrow::wants(&narrow.district, district.as_bytes()) && Narrow::wants(&narrow.school, school.as_bytes())
-        };
-        let mut schools: Vec<_> = all.into_iter().filter(wanted).collect();
+        let mut schools: Vec<_> = all.into_iter().filter(|school| narrow.wants_school(school)).collect();
         schools.sort_unstable();
         schools.into()
     }
@@ -158,8 +156,13 @@ impl TableSource for Source {
         Arc::new(OnDemandTable(Table(Arc::clone(&self.0))))
     }
 
-    fn changed(&self) -> Option<watch::Receiver<Offset>> {
-        Some(self.0.handle.applied_changes())
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.0.handle.status_changes().count())
+    }
+
+    fn has_news(&self, since: u64, filters: &[Expr]) -> bool {
+        let narrow = Narrow::of(filters);
+        self.0.handle.status_changes().since(since, |school| narrow.wants_school(school))
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
-use rollcall_model::ids::{AccountId, Offset};
+use rollcall_model::ids::AccountId;
 use rollcall_model::time::UtcMillis;
 use rollcall_store::account::Role;
 use serde_json::{Value, json};
@@ -23,13 +23,13 @@ const BY_SCHOOL: &str = "select school, count(*) as n from grows group by school
 struct Grows {
     shape: Arc<Table>,
     events: Mutex<Vec<Event>>,
-    changed: watch::Sender<Offset>,
+    changed: watch::Sender<u64>,
 }
 
 impl Grows {
     fn add(&self, event: Event) {
         self.events.lock().push(event);
-        self.changed.send_modify(|offset| offset.0 += 1);
+        self.changed.send_modify(|changes| *changes += 1);
     }
 }
 
@@ -54,7 +54,7 @@ impl TableSource for Source {
     fn provider(&self) -> Arc<dyn TableProvider> {
         Table::new("grows", About::Students, &self.0.events.lock()).provider()
     }
-    fn changed(&self) -> Option<watch::Receiver<Offset>> {
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
         Some(self.0.changed.subscribe())
     }
 }
@@ -69,11 +69,8 @@ struct World {
 
 fn world(config: LiveConfig) -> World {
     let engine = engine_with(EngineConfig { threads: 2, ..EngineConfig::default() }, &events());
-    let grows = Arc::new(Grows {
-        shape: Table::new("grows", About::Students, &[]),
-        events: Mutex::new(events()),
-        changed: watch::Sender::new(Offset(0)),
-    });
+    let grows =
+        Arc::new(Grows { shape: Table::new("grows", About::Students, &[]), events: Mutex::new(events()), changed: watch::Sender::new(0) });
     engine.register(Arc::new(Source(grows.clone())));
     let hub = Hub::new(UtcMillis(1));
     let registry = prometheus::Registry::new();

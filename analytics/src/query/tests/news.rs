@@ -100,7 +100,7 @@ async fn a_kind_moves_with_its_own_rows_only() {
     assert!(!scans.has_changed().unwrap());
     world.scan(1);
     assert!(scans.has_changed().unwrap());
-    assert_eq!(*scans.borrow(), Offset(2));
+    assert_eq!(*scans.borrow(), 2);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn rows_of_another_school_are_no_news() {
         let named = world.read(&caller(Role::Office), &filtered).await;
         let all = world.read(&caller(Role::Office), COUNT).await;
         let by_clock = world.read(&school_office(), &format!("{COUNT} where ts < now()")).await;
-        assert_eq!(one.upto, Offset(5));
+        assert_eq!(one.upto, 5);
         (0..5).for_each(|_| world.scan(2));
         world.reading();
         let news = [&one, &named, &all, &by_clock].map(|read| world.has_news(read));
