@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::embedded_size::Machine;
+
 /// Users that root tries to start PostgreSQL as.
 const SERVER_USERS: [&str; 3] = ["postgres", "_postgres", "nobody"];
 
@@ -277,6 +279,9 @@ impl EmbeddedPostgres {
         let log = fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(io_error("cannot open PostgreSQL's log"))?;
         let errors = log.try_clone().map_err(io_error("cannot open PostgreSQL's log"))?;
         let run = self.run.display().to_string();
+        let sizes = Machine::of(&self.data()).sizes();
+        let mib = |size: u64| format!("{size}MB");
+        let (shared_buffers, wal_buffers, wal_max) = (mib(sizes.shared_buffers), mib(sizes.wal_buffers), mib(sizes.wal_max));
         let mut settings = vec![
             ("listen_addresses", ""),
             ("port", "5432"),
@@ -285,8 +290,9 @@ impl EmbeddedPostgres {
             ("fsync", "on"),
             ("full_page_writes", "on"),
             ("max_connections", "60"),
-            ("shared_buffers", "128MB"),
-            ("max_wal_size", "2GB"),
+            ("shared_buffers", &shared_buffers),
+            ("wal_buffers", &wal_buffers),
+            ("max_wal_size", &wal_max),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),
         ];

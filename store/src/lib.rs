@@ -7,6 +7,7 @@ pub mod audit;
 mod connection;
 pub mod directory;
 pub mod embedded;
+mod embedded_size;
 pub mod engagement;
 pub mod erasure;
 mod error;
