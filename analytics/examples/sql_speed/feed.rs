@@ -71,6 +71,7 @@ impl Log for Feed {
         let (durable, oldest) = (*self.durable.borrow(), *self.oldest.lock());
         LogStatus {
             oldest,
+            newest_segment: oldest,
             durable,
             end: durable,
             queued_bytes: 0,

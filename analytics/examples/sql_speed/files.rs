@@ -96,14 +96,14 @@ pub async fn prepare(folder: &str, rows: u64) -> Result<(Arc<HotTables>, History
     Ok((tables, history))
 }
 
-pub async fn run(folder: &str, rows: u64, python: Option<&str>) -> Result<()> {
+pub async fn run(folder: &str, rows: u64, python: Option<&str>, only: &str) -> Result<()> {
     let (tables, history) = prepare(folder, rows).await?;
     let engine = QueryEngine::new(EngineConfig { threads: THREADS, ..EngineConfig::default() })?;
     event_tables(&tables, Some(&history)).into_iter().for_each(|table| engine.register(table));
     let mut duckdb = python.map(|python| DuckDb::start(python, &format!("{folder}/telemetry/**/*.parquet"), THREADS)).transpose()?;
     let version = duckdb.as_ref().map_or("none", |duckdb| &duckdb.version);
     println!("| question | ms | CPU ms | DuckDB {version} ms | ratio |\n| --- | --- | --- | --- | --- |");
-    for Question { name, caller, sql } in questions() {
+    for Question { name, caller, sql } in questions().into_iter().filter(|question| question.name.contains(only)) {
         let (mut ours, mut cpu, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         let other = for_duckdb(&sql);
         for turn in 0..=TURNS {

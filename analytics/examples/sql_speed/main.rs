@@ -3,9 +3,9 @@
 //! `sql_speed hot [ROWS]`: a section's filter and a school's groups on ten million hot rows, the memory that they take,
 //! and what following a question about a school adds to each batch.
 //!
-//! `sql_speed files FOLDER [ROWS] [PYTHON]`: questions on fifty million rows of Parquet that history wrote into the folder
+//! `sql_speed files FOLDER [ROWS] [PYTHON] [ONLY]`: questions on fifty million rows of Parquet that history wrote into the folder
 //! (which is filled first when it is empty) and a hundred thousand hot ones. With a Python that has the package duckdb,
-//! DuckDB answers the same questions from the same files in turns.
+//! DuckDB answers the same questions from the same files in turns. Only those whose name contains ONLY are asked.
 //!
 //! `sql_speed worker FOLDER ADDR`: a worker on the folder. `sql_speed workers FOLDER ROWS URL...`: the same questions by the
 //! engine alone and with these workers, in turns.
@@ -34,11 +34,12 @@ async fn main() -> Result<()> {
     match args[..] {
         ["hot"] => hot::run(10_000_000).await,
         ["hot", rows] => hot::run(rows.parse()?).await,
-        ["files", folder] => files::run(folder, 50_000_000, None).await,
-        ["files", folder, rows] => files::run(folder, rows.parse()?, None).await,
-        ["files", folder, rows, python] => files::run(folder, rows.parse()?, Some(python)).await,
+        ["files", folder] => files::run(folder, 50_000_000, None, "").await,
+        ["files", folder, rows] => files::run(folder, rows.parse()?, None, "").await,
+        ["files", folder, rows, python] => files::run(folder, rows.parse()?, Some(python), "").await,
+        ["files", folder, rows, python, only] => files::run(folder, rows.parse()?, Some(python), only).await,
         ["worker", folder, address] => workers::serve(folder, address).await,
         ["workers", folder, rows, ref urls @ ..] => workers::run(folder, rows.parse()?, urls).await,
-        _ => Err("sql_speed hot [ROWS] | files FOLDER [ROWS] [PYTHON] | worker FOLDER ADDR | workers FOLDER ROWS URL...".into()),
+        _ => Err("sql_speed hot [ROWS] | files FOLDER [ROWS] [PYTHON] [ONLY] | worker FOLDER ADDR | workers FOLDER ROWS URL...".into()),
     }
 }
