@@ -13,7 +13,6 @@ use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
@@ -130,7 +129,7 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
     options.global.metadata_size_hint = Some(FOOTER_BYTES);
-    let readers = Arc::new(CachedParquetFileReaderFactory::new(Arc::clone(place.store()), Arc::clone(&core.footers)));
+    let readers = Arc::new(core.blooms.readers(Arc::clone(place.store()), Arc::clone(&core.footers)));
     let mut source = ParquetSource::new(Arc::clone(schema))
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)

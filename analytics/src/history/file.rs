@@ -6,7 +6,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{BloomFilterPosition, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::{Offset, PersonId, SchoolId};
@@ -65,6 +65,8 @@ fn properties(kind: Kind, portion: &Portion, first: Offset, end: Offset) -> Writ
     let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
     let sorted = [SCHOOL, DEVICE, TS].map(|column| SortingColumn { column_idx: column as i32, descending: false, nulls_first: false });
     let mut properties = WriterProperties::builder()
+        // Side by side, so that a reader fetches all of a file at once.
+        .set_bloom_filter_position(BloomFilterPosition::End)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is one of zstd's")))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_key_value_metadata(Some(metadata))

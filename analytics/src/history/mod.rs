@@ -36,6 +36,7 @@
 //! Opening writes an edit of its own. Whoever opens later takes over: the next edit of the earlier program meets a version
 //! that is taken, and it stops ([`HistoryError::Fenced`]).
 
+mod blooms;
 mod cold;
 mod compact;
 mod erase;
@@ -70,6 +71,7 @@ use rollcall_model::time::Clock;
 use rollcall_stream::Log;
 use tokio::sync::watch;
 
+use blooms::Blooms;
 pub use erase::Erasure;
 pub use error::HistoryError;
 pub use manifest::{FileEntry, Gap, State, Tombstone};
@@ -164,6 +166,7 @@ struct Core {
     published: Mutex<Published>,
     pins: Pins,
     footers: Arc<FileMetadataCache>,
+    blooms: Blooms,
     verified: Verified,
     status: watch::Sender<HistoryStatus>,
 }
@@ -196,6 +199,7 @@ impl History {
             place,
             pins: Pins::new(log.clone()),
             footers: Arc::new(DefaultCache::new(FOOTERS_BYTES_MAX).with_name("footers of history")),
+            blooms: Blooms::new(),
             log,
             clock,
             config,

@@ -32,6 +32,8 @@ struct Fate {
     left: Option<(u64, Death)>,
     dead: bool,
     operations: u64,
+    /// Requests for bytes of objects.
+    gets: u64,
 }
 
 /// Only writes and deletions count as operations: reading changes nothing that a crash could leave half done.
@@ -51,6 +53,11 @@ enum Verdict {
 impl FaultStore {
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self { inner, fate: Arc::default() }
+    }
+
+    /// How often bytes of objects were asked for.
+    pub fn gets(&self) -> u64 {
+        self.fate.lock().gets
     }
 
     /// Dies at the n-th operation from now on (0: the next).
@@ -143,11 +150,13 @@ impl ObjectStore for FaultStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.alive()?;
+        self.fate.lock().gets += 1;
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.alive()?;
+        self.fate.lock().gets += 1;
         self.inner.get_ranges(location, ranges).await
     }
 

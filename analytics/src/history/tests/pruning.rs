@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
@@ -9,6 +11,7 @@ use object_store::memory::InMemory;
 use rollcall_model::event::Kind;
 
 use super::town::{DAY_MS, START, Town, config, district, id, person};
+use crate::history::HistoryConfig;
 
 async fn plan(town: &Town, sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
     let (context, _) = town.context();
@@ -93,4 +96,28 @@ async fn a_scope_leaves_no_filter_above_the_parts() {
     assert!(!shown.contains("FilterExec"), "{shown}");
     let rows = town.query(&sql).await.0;
     assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 5, "three days, a hot one and one in the log");
+}
+
+#[tokio::test]
+async fn filters_are_fetched_once_for_all_row_groups_and_queries() {
+    let mut town = Town::on(Arc::new(InMemory::new()), HistoryConfig { file_rows_max: 1_000_000, ..config() });
+    // Three row groups: people of district 0 have even numbers.
+    let rows: Vec<(u8, u64)> = (0..300_000).map(|row| ((row % 50 * 2) as u8, row)).collect();
+    town.append(Kind::Scan, 0, &rows, 0);
+    town.history.flush().await.unwrap();
+    town.move_window(usize::MAX);
+    let absent = format!("select seq from scans where person = {}", id(person(51).as_bytes()));
+    let (mut before, mut asked) = (town.store.gets(), Vec::new());
+    for _ in 0..3 {
+        assert!(town.query(&absent).await.0.iter().all(|rows| rows.num_rows() == 0));
+        asked.push(town.store.gets() - std::mem::replace(&mut before, town.store.gets()));
+    }
+    // A query may look whether the store lives.
+    let [first, second, third] = asked[..] else { unreachable!("three queries") };
+    assert_eq!(second, third);
+    assert_eq!(first - second, 3, "the footer, its indexes, and three filters at once; all are kept: {asked:?}");
+    let there = format!("select count(*) as n, count(distinct seq) from scans where person = {}", id(person(50).as_bytes()));
+    let rows = town.query(&there).await.0;
+    let count = |column| rows[0].column(column).as_primitive::<Int64Type>().value(0);
+    assert_eq!((count(0), count(1)), (6_000, 6_000));
 }
