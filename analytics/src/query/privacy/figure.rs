@@ -12,11 +12,9 @@
 //! most e times as likely with the student as without, for each such figure. Two figures that differ by one student
 //! therefore do not give that student's value by subtraction.
 
-use std::collections::HashMap;
-
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::common::{HashMap, Result, ScalarValue, exec_datafusion_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 use sha2::{Digest, Sha256};
@@ -95,19 +93,25 @@ struct Contribution {
     total: f64,
 }
 
+impl Contribution {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.total += other.total;
+    }
+}
+
 #[derive(Debug)]
 struct Group {
     kind: Kind,
     key: [u8; 32],
     group_min: u32,
-    students: HashMap<[u8; 16], Contribution>,
+    /// By the bytes of the id as a number, big-endian.
+    students: HashMap<u128, Contribution>,
 }
 
 impl Group {
-    fn add(&mut self, student: [u8; 16], added: Contribution) {
-        let entry = self.students.entry(student).or_default();
-        entry.rows += added.rows;
-        entry.total += added.total;
+    fn add(&mut self, student: u128, added: Contribution) {
+        self.students.entry(student).or_default().add(added);
     }
 
     fn figure(&self) -> Option<f64> {
@@ -146,7 +150,7 @@ impl Group {
                 // Digits that the order of additions cannot change.
                 Kind::Sum | Kind::Average => format!("{:.6e}", contribution.total),
             };
-            let hash = Sha256::new().chain_update(self.key).chain_update(student).chain_update(said).finalize();
+            let hash = Sha256::new().chain_update(self.key).chain_update(student.to_be_bytes()).chain_update(said).finalize();
             for (byte, hashed) in drawn.iter_mut().zip(hash) {
                 *byte ^= hashed;
             }
@@ -162,6 +166,8 @@ impl Group {
 impl Accumulator for Group {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let (students, values) = (values[0].as_fixed_size_binary(), values[1].as_primitive::<Float64Type>());
+        // Rows of history stand device by device, so most belong to the student before.
+        let mut run: Option<(u128, Contribution)> = None;
         for row in 0..students.len() {
             // Rows about nobody, and values that are not there, contribute nothing.
             if students.is_null(row) || values.is_null(row) || !values.value(row).is_finite() {
@@ -171,8 +177,19 @@ impl Accumulator for Group {
             if self.kind == Kind::Rows && value == 0.0 {
                 continue;
             }
-            let student = students.value(row).try_into().expect("an id is sixteen bytes wide");
-            self.add(student, Contribution { rows: 1, total: value });
+            let student = u128::from_be_bytes(students.value(row).try_into().expect("an id is sixteen bytes wide"));
+            let added = Contribution { rows: 1, total: value };
+            match &mut run {
+                Some((same, gathered)) if *same == student => gathered.add(added),
+                _ => {
+                    if let Some((before, gathered)) = run.replace((student, added)) {
+                        self.add(before, gathered);
+                    }
+                }
+            }
+        }
+        if let Some((last, gathered)) = run {
+            self.add(last, gathered);
         }
         Ok(())
     }
@@ -191,7 +208,7 @@ impl Accumulator for Group {
         let mut students: Vec<_> = self.students.iter().collect();
         students.sort_unstable_by_key(|(student, _)| **student);
         for (student, contribution) in students {
-            state.extend_from_slice(student);
+            state.extend_from_slice(&student.to_be_bytes());
             state.extend_from_slice(&contribution.rows.to_le_bytes());
             state.extend_from_slice(&contribution.total.to_le_bytes());
         }
@@ -206,7 +223,7 @@ impl Accumulator for Group {
                 let (Some(student), Some(rows), Some(total)) = (student, part(16), part(24)) else {
                     return Err(exec_datafusion_err!("the state of a figure is cut short"));
                 };
-                self.add(student, Contribution { rows: u64::from_le_bytes(rows), total: f64::from_le_bytes(total) });
+                self.add(u128::from_be_bytes(student), Contribution { rows: u64::from_le_bytes(rows), total: f64::from_le_bytes(total) });
             }
         }
         Ok(())
