@@ -8,7 +8,8 @@
 -- tables with a partition a day (0006_event_partitions.sql). The names and columns are the same.
 --
 -- Nobody but the owner reads schema event: TimescaleDB's columnstore excludes row-level security, so the only way for
--- rollcall_app is a security-barrier view on the transaction's tenant.
+-- rollcall_app is a security-barrier view on the transaction's tenant. It hides what was erased, until retention deletes it: taking
+-- single rows out of compressed days would unpack the days.
 do $$
 declare
     t text;
@@ -76,7 +77,9 @@ begin
 
     foreach t in array array['scan', 'telemetry', 'activity', 'device_status']
     loop
-        execute format('create or replace view rollcall.%I with (security_barrier) as select * from event.%I where district = rollcall.current_district()', t, t);
+        execute format('create or replace view rollcall.%I with (security_barrier) as select * from event.%I e where district = rollcall.current_district()', t, t)
+            || case t when 'device_status' then '' else ' and not exists (select from rollcall.erasure x
+                where x.district = e.district and x.person = e.person and e.log_offset < x.before)' end;
         execute format('grant insert on event.%I to rollcall_app', t);
         execute format('grant select on rollcall.%I to rollcall_app', t);
     end loop;

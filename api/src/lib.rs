@@ -13,6 +13,7 @@ mod dashboard;
 mod dates;
 mod drivers;
 mod envelope;
+mod erasing;
 mod exporting;
 mod extract;
 pub mod flight;
@@ -37,6 +38,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tower_http::compression::CompressionLayer;
 
+pub use erasing::Eraser;
 pub use exporting::Exporter;
 pub use openapi::openapi_json;
 pub use problem::{ApiError, FieldError, Problem};

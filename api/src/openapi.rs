@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::problem::Problem;
 use crate::routes::{
-    accounts, audit, badges, dead_letters, device_days, devices, districts, engagement, exports, marks, overview, people, reports,
-    saved_queries, schools, sections, session, sql, students, tokens,
+    accounts, audit, badges, dead_letters, device_days, devices, districts, engagement, erasures, exports, marks, overview, people,
+    reports, saved_queries, schools, sections, session, sql, students, tokens,
 };
 use crate::state::ApiState;
 
@@ -40,6 +40,7 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(students::get))
         .routes(routes!(students::days))
         .routes(routes!(students::day))
+        .routes(routes!(erasures::erase, erasures::get))
         .routes(routes!(people::list))
         .routes(routes!(people::own_students))
         .routes(routes!(marks::create, marks::list))

@@ -152,6 +152,11 @@ pub fn may_administer(who: &Who) -> bool {
     who.role == Role::It
 }
 
+/// Erasing what devices said about a student: the district's office.
+pub fn may_erase(who: &Who) -> bool {
+    who.role == Role::Office && who.school.is_none()
+}
+
 /// The devices of a school as a list: IT staff, and its office to see which are offline.
 pub fn may_see_devices(who: &Who, school: SchoolId) -> bool {
     may_administer(who) || who.is_office_of(school)

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rollcall_analytics::history::{History, HistoryConfig, Place};
+use rollcall_api::Eraser;
 use rollcall_model::event::Kind;
 use rollcall_model::time::Clock;
+use rollcall_store::Store;
 use rollcall_stream::embedded::EmbeddedLog;
 
 use crate::config::Config;
@@ -16,8 +18,14 @@ use crate::supervise::Subsystems;
 /// How long the start waits for an object store to answer; later it is tried again beside everything else.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens history and keeps it going. A store that does not answer stops nothing; a log that history was not written from does.
-pub async fn start(running: &mut Subsystems, config: &Config, log: &Arc<EmbeddedLog>, registry: &prometheus::Registry) -> Result<History> {
+/// Opens history and keeps it going, and erasures with it. A store that does not answer stops nothing; a log that history was not written from does.
+pub async fn start(
+    running: &mut Subsystems,
+    config: &Config,
+    log: &Arc<EmbeddedLog>,
+    store: &Store,
+    registry: &prometheus::Registry,
+) -> Result<History> {
     let url = config.history.url.reveal();
     let place = match url.is_empty() {
         true => Place::folder(&config.data_dir.join("history")),
@@ -33,6 +41,11 @@ pub async fn start(running: &mut Subsystems, config: &Config, log: &Arc<Embedded
     }
     let (reader, stop) = (history.clone(), running.stop("history"));
     running.spawn("history", async move { Ok(reader.run(stop).await?) });
+    let (eraser, stop) = (Eraser::new(store.clone(), history.clone()), running.stop("erasures"));
+    running.spawn("erasures", async move {
+        eraser.run(stop).await;
+        Ok(())
+    });
     Ok(history)
 }
 

@@ -126,7 +126,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         let stop = running.stop("rollups");
         async move { Ok(rollups.run(stop).await?) }
     });
-    let history = crate::history::start(&mut running, &config, &log, &registry).await?;
+    let history = crate::history::start(&mut running, &config, &log, &store, &registry).await?;
     readiness.watch_history(history.status());
     let hub = Hub::new(Clock::System.now());
     let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
@@ -418,6 +418,7 @@ async fn stop(running: Subsystems, log: &Arc<EmbeddedLog>, store: &Store) {
     // What it has gathered and not written it reads again at the next start.
     running.end("rollups").await;
     running.end("engagement").await;
+    running.end("erasures").await;
     running.end("history").await;
     running.end("hot tables").await;
     running.end("live attendance").await;

@@ -1,9 +1,11 @@
 //! Erasures: people of whom nothing may be shown or made any more that the log said before an offset.
 //!
 //! # Promises
-//! - Once an erasure is committed, no rollup has rows of the person from before its offset, and none comes back: not by a reader of the
-//!   log that is behind, nor by rebuilding from events. What the log says from the offset on is kept.
+//! - Once an erasure is committed, the event tables show nothing of the person from before its offset, no rollup has it, and none comes
+//!   back: not by a reader of the log that is behind, nor by making rollups anew. What the log says from the offset on is kept.
+//! - History follows: [`open`] names the erasures that it has not carried out.
 //! - An erasure is never forgotten and never taken back; asked for again its offset only grows.
+//! - It is about what devices said. The record of attendance (marks, statuses) and the directory are not touched.
 //!
 //! # Order
 //! Whoever adds rows of people holds `rollcall.erasure` in share mode from before it looks who is erased until it commits. An erasure
@@ -11,16 +13,18 @@
 
 use std::collections::HashMap;
 
-use rollcall_model::ids::{DistrictId, Offset, PersonId};
+use chrono::{DateTime, Utc};
+use rollcall_model::ids::{AccountId, DistrictId, Offset, PersonId};
+use rollcall_model::time::UtcMillis;
 use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
-use crate::connection::Tenant;
+use crate::connection::{Store, Tenant};
 use crate::error::StoreError;
 use crate::rollup::READER;
 
-/// Erases a person from the rollups of the transaction's district, as far as the log had said it before `before` or the rollups have it
-/// already. Returns the days that had rows. It waits for transactions that add rows of people, which are short.
+/// Erases a person in the transaction's district, as far as the log had said it before `before` or the rollups have it already. Returns
+/// the rows of rollups that are gone. It waits for transactions that add rows of people, which are short.
 pub async fn erase(tenant: &mut Tenant, person: PersonId, before: Offset) -> Result<u64, StoreError> {
     // Before any look at the reader's offset, which stands still from here on.
     tenant.execute("lock table rollcall.erasure in row exclusive mode").await?;
@@ -28,7 +32,8 @@ pub async fn erase(tenant: &mut Tenant, person: PersonId, before: Offset) -> Res
         "insert into rollcall.erasure as e (district, person, before, asked_by)
          select $1, $2, greatest($3, (select next from rollcall.consumer_offset where reader = $4)), rollcall.current_caller()
          on conflict (district, person) do update
-             set before = greatest(e.before, excluded.before), asked_at = now(), asked_by = excluded.asked_by",
+             set before = greatest(e.before, excluded.before), asked_at = now(), asked_by = excluded.asked_by,
+                 history_at = case when excluded.before <= e.before then e.history_at end",
     )
     .bind(tenant.district().0)
     .bind(person.0)
@@ -38,6 +43,52 @@ pub async fn erase(tenant: &mut Tenant, person: PersonId, before: Offset) -> Res
     .await?;
     let deleted = sqlx::query("delete from rollcall.student_day where student = $1").bind(person.0).execute(&mut **tenant).await?;
     Ok(deleted.rows_affected())
+}
+
+/// An erasure as people see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Erasure {
+    /// When it was asked for last.
+    pub asked: UtcMillis,
+    /// `None`: by the program itself.
+    pub asked_by: Option<AccountId>,
+    /// When history had no file with the person's rows any more; `None`: not yet.
+    pub history: Option<UtcMillis>,
+}
+
+/// The erasure of a person in the transaction's district, if there is one.
+pub async fn find(connection: &mut PgConnection, person: PersonId) -> Result<Option<Erasure>, StoreError> {
+    type Columns = (DateTime<Utc>, Option<Uuid>, Option<DateTime<Utc>>);
+    let row: Option<Columns> = sqlx::query_as("select asked_at, asked_by, history_at from rollcall.erasure where person = $1")
+        .bind(person.0)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|(asked, asked_by, history)| Erasure {
+        asked: UtcMillis::from_chrono(asked),
+        asked_by: asked_by.map(AccountId),
+        history: history.map(UtcMillis::from_chrono),
+    }))
+}
+
+/// Erasures of all districts that history has not carried out, with their offsets, the oldest first.
+pub async fn open(store: &Store) -> Result<Vec<(DistrictId, PersonId, Offset)>, StoreError> {
+    let rows: Vec<(Uuid, Uuid, i64)> =
+        sqlx::query_as("select district, person, before from rollcall.open_erasures()").fetch_all(store.pool()).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(district, person, before)| (DistrictId(district), PersonId(person), Offset(before.cast_unsigned())))
+        .collect())
+}
+
+/// History has carried out the erasure up to `before`. If it was asked for again meanwhile it stays open.
+pub async fn history_is_done(store: &Store, district: DistrictId, person: PersonId, before: Offset) -> Result<(), StoreError> {
+    let mut tenant = store.tenant(district).await?;
+    sqlx::query("update rollcall.erasure set history_at = now() where person = $1 and before = $2")
+        .bind(person.0)
+        .bind(before.0.cast_signed())
+        .execute(&mut *tenant)
+        .await?;
+    tenant.commit().await
 }
 
 /// Who is erased, as far as it concerns rows from an offset on. Nearly always nobody.

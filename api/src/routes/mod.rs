@@ -8,6 +8,7 @@ pub mod device_days;
 pub mod devices;
 pub mod districts;
 pub mod engagement;
+pub mod erasures;
 pub mod exports;
 pub mod marks;
 pub mod overview;

@@ -3,6 +3,7 @@
 mod desk;
 mod doors;
 mod engagement;
+mod erasures;
 mod live;
 mod marks;
 mod matrix;

@@ -46,6 +46,7 @@ const ANALYSTS: [u16; 7] = [401, 403, 403, 403, 200, 403, 403];
 const EXPORT: [u16; 7] = [401, 403, 403, 404, 200, 403, 403];
 /// The analyst and the district's office.
 const DISTRICT: [u16; 7] = [401, 403, 403, 200, 200, 403, 403];
+const DISTRICT_OFFICE: [u16; 7] = [401, 403, 403, 200, 403, 403, 403];
 const IT: [u16; 7] = [401, 403, 403, 403, 403, 403, 200];
 
 /// The own school, section and student.
@@ -82,6 +83,8 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/students/{id=student}", STUDENT),
         get("/api/v1/students/{id=student}/days", STUDENT),
         get("/api/v1/students/{id=student}/days/{date}", STUDENT),
+        change(Method::PUT, "/api/v1/students/{id=former}/erasure", none, [401, 403, 403, 202, 403, 403, 403]),
+        get("/api/v1/students/{id=former}/erasure", DISTRICT_OFFICE),
         get("/api/v1/people?school={school}", OFFICE),
         get("/api/v1/me/students", [401, 403, 403, 403, 403, 200, 403]),
         change(
@@ -168,6 +171,13 @@ async fn filled(town: &Town, ids: &Ids, path: &str) -> String {
         assert_eq!(marked.status, StatusCode::CREATED, "{}", marked.body);
         path = path.replace("{mark}", marked.body["items"][0]["id"].as_str().unwrap());
     }
+    // A student who is at no school any more, with the district's own number.
+    let former = ids.district.0;
+    if path.contains("{former}") {
+        let person = "insert into rollcall.person (district, id, source_id, kind)";
+        town.as_owner(&format!("{person} values ('{former}', '{former}', 'former', 'student') on conflict do nothing")).await;
+        town.cache.refresh_now().await.unwrap();
+    }
     if path.contains("{saved}") || path.contains("{export}") {
         let owner = if ids.district == town.own.district { As::Analyst } else { As::Foreign };
         let body = json!({"title": "Shared", "sql": "SELECT 1", "shared": true});
@@ -184,6 +194,7 @@ async fn filled(town: &Town, ids: &Ids, path: &str) -> String {
         ("{school}", ids.school.to_string()),
         ("{section}", ids.section.to_string()),
         ("{student}", ids.student.to_string()),
+        ("{former}", former.to_string()),
         ("{device}", ids.device.to_string()),
         ("{badge}", ids.badge.to_string()),
         ("{spare}", ids.spare.to_string()),

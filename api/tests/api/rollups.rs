@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::town::{As, PATIENCE, Town};
 
 /// Writes what the log has into the rollups.
-async fn roll_up(town: &Town) {
+pub async fn roll_up(town: &Town) {
     let store = Store::connect(&town.config).await.unwrap();
     let log: Arc<dyn Log> = town.log.clone();
     let rollups = Rollups::new(log, store, town.cache.clone(), &prometheus::Registry::new()).unwrap().every(Duration::from_millis(1));

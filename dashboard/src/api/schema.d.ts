@@ -748,6 +748,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/students/{id}/erasure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far the erasure of a student is. */
+        get: operations["get_erasure"];
+        /**
+         * Erase what devices said about a student: scans, readings and activity, and what is added up from them.
+         * @description For the district's office, when the student is at no school any more. It cannot be taken back. Repeated, it erases what has come since
+         *     as well. The record of attendance (marks and statuses) and the directory stay as they are; `marks` in SQL are erased.
+         */
+        put: operations["erase_student"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1525,6 +1547,27 @@ export interface components {
             /** Format: date-time */
             starts: string;
             value?: components["schemas"]["EngagementValue"] | null;
+        };
+        /** @description An erasure. From its beginning on, boards, reports and students' days show nothing of what was erased, and within seconds SQL does not. */
+        ErasureInfo: {
+            /**
+             * Format: date-time
+             * @description When it was asked for last. What devices said later is not erased.
+             */
+            asked: string;
+            /**
+             * Format: uuid
+             * @description The account that asked last.
+             */
+            asked_by?: string | null;
+            /**
+             * Format: date-time
+             * @description When no file of history had the student's rows any more; null: not yet. Compressed rows in the database stay hidden until their
+             *     retention ends.
+             */
+            history?: string | null;
+            /** Format: uuid */
+            student: string;
         };
         /** @description One scan that decided. */
         Evidence: {
@@ -4873,6 +4916,88 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_erasure: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasureInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    erase_student: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasureInfo"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
