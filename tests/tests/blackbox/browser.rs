@@ -4,9 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use chrono::{Days, Utc};
+use chrono_tz::Tz;
+use rollcall_store::embedded::running_url;
 use rollcall_tests::district::{self, District, PASSWORD};
 use rollcall_tests::{Instance, Launch};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 /// Fixture file of the journeys; its shape is documented in tests/browser/fixture.ts or .js.
 async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
@@ -60,6 +64,44 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
     anyhow::bail!("no section of eight meets now: {sections}")
 }
 
+/// Conclusions about four days of this weekday: twenty of forty students came at 10:40, sixteen at 11:10; but two weeks ago all of them at
+/// 11:40.
+const EARLIER: &str = "insert into rollcall.attendance_status (district, school, student, date, status, rule, detail, recorded_at)
+    select s.district, s.id, came.student, days.date, 'present', 'arrived_by_grace',
+        jsonb_build_object('present_min', 200, 'scheduled_min', 300, 'absent_half_days', 0, 'arrival', (days.date + came.at) at time zone s.zone),
+        (days.date + time '20:00') at time zone s.zone
+    from rollcall.school s, unnest($2::date[]) with ordinality days (date, ago),
+        lateral (select student, case when days.ago = 2 then time '11:40' when number <= 20 then '10:40' else '11:10' end as at
+                 from unnest($3::uuid[]) with ordinality students (student, number) where number <= 36) came
+    where s.id = $1";
+
+/// A district with earlier days in it, of which the other one has none.
+async fn with_earlier_days(instance: &Instance, dir: &Path) -> Result<Value> {
+    let district = district::synthetic(instance, dir, "Earlier", 40)?;
+    for role in ["office", "analyst"] {
+        district.account(instance, &format!("{role}@earlier.example"), role, None)?;
+    }
+    let office = District::sign_in(instance, "office@earlier.example").await?;
+    let school = office.get("/schools").await?["items"][0].clone();
+    let zone: Tz = school["zone"].as_str().context("no zone")?.parse()?;
+    let today = Utc::now().with_timezone(&zone).date_naive();
+    let dates: Vec<_> = (1..=4).filter_map(|weeks| today.checked_sub_days(Days::new(7 * weeks))).collect();
+    let students = district.students.iter().map(|student| Ok(student.id.parse()?)).collect::<Result<Vec<uuid::Uuid>>>()?;
+    let url = running_url(instance.data_dir(), "rollcall").context("the private database does not run")?;
+    let mut owner = PgConnection::connect(&url).await?;
+    let school_id: uuid::Uuid = school["id"].as_str().context("no school")?.parse()?;
+    let made = sqlx::query(EARLIER).bind(school_id).bind(dates).bind(students).execute(&mut owner).await?;
+    ensure!(made.rows_affected() == 4 * 36, "{} conclusions", made.rows_affected());
+    Ok(json!({
+        "analyst": {"email": "analyst@earlier.example", "password": PASSWORD},
+        "school": {"id": school_id},
+        "gate": {"id": district.gate.id, "token": district.gate.token},
+        "students": district.students.iter().map(|student| json!({"id": student.id, "badge": student.badge})).collect::<Vec<_>>(),
+        "weekday": today.format("%A").to_string(),
+        "usual": {"10:45": 0.5, "11:15": 0.9, "11:45": 0.9},
+    }))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn journeys_in_a_browser() -> Result<()> {
     if std::env::var_os("ROLLCALL_TEST_NO_BROWSER").is_some() {
@@ -70,7 +112,9 @@ async fn journeys_in_a_browser() -> Result<()> {
     let exports = format!("file://{}", dir.path().join("exports").display());
     let instance = Instance::launch(dir.path(), Launch::default().set("ROLLCALL_EXPORTS_URL", exports))?;
     let path = dir.path().join("fixture.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(&fixture(&instance, dir.path()).await?)?)?;
+    let mut made = fixture(&instance, dir.path()).await?;
+    made["earlier"] = with_earlier_days(&instance, dir.path()).await?;
+    std::fs::write(&path, serde_json::to_vec_pretty(&made)?)?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     let status = tokio::task::spawn_blocking(move || {
         Command::new("npm").args(["test", "--silent"]).current_dir(folder).env("ROLLCALL_FIXTURE", path).status()
