@@ -73,6 +73,23 @@ describe('the desk of an office', { concurrency: 1 }, () => {
     await other.close();
   });
 
+  test('an empty desk offers questions to begin with, and an answer without rows says so', async () => {
+    await open(page, `${url}/district/questions`);
+    const offered = page.getByRole('group', { name: 'Begin with' });
+    await offered.getByRole('button', { name: 'Where students are now' }).click();
+    await page.getByText(/^[1-9]\d* rows? in/).waitFor();
+    await page.getByRole('img', { name: /Bar chart of students/ }).locator('svg text').first().waitFor();
+    assert.equal(await offered.count(), 0, 'a question is there');
+    for (const name of ['Attendance by week', 'Absences by weekday']) {
+      await open(page, `${url}/district/questions`);
+      await page.getByRole('button', { name }).click();
+      await page.getByText(/^\d+ rows? in/).waitFor();
+    }
+    await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT * FROM schools WHERE false', chart: 'heat' })}`);
+    await page.getByText('The answer has no rows.').waitFor();
+    assert.equal(await page.getByRole('img').count(), 0, 'nothing is drawn of nothing');
+  });
+
   test('an error is shown at its place', async () => {
     await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT dri\nFROM scans' })}`);
     await page.getByRole('alert').getByText('Line 1, column 8').waitFor();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { axes, type Colours, option, SERIES_MAX } from './chart.ts';
+import { axes, type Colours, option, SERIES_MAX, inOrder } from './chart.ts';
 import type { Kind, Result } from './sql.ts';
 
 const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
@@ -54,4 +54,10 @@ test('more lines than can be told apart are cut, and it is said', () => {
   const drawn = option(many, found, 'line', COLOURS);
   assert.equal((drawn.option['series'] as unknown[]).length, SERIES_MAX);
   assert.equal(drawn.isCut, true);
+});
+
+test('a heat map has Monday first, whichever day came first, and other names as they came', () => {
+  assert.deepEqual(inOrder(['Thu', 'Fri', 'Sun', 'Mon']), ['Mon', 'Thu', 'Fri', 'Sun']);
+  assert.deepEqual(inOrder(['Sunday', 'Monday', 'Wednesday']), ['Monday', 'Wednesday', 'Sunday']);
+  assert.deepEqual(inOrder(['Sun Valley', 'Monroe']), ['Sun Valley', 'Monroe']);
 });

@@ -60,22 +60,24 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   const base = {
     animation: false,
     textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
-    grid: { left: 12, right: 18, top: 44, bottom: kind === 'heat' ? 64 : 12, containLabel: true },
+    grid: { left: 12, right: 18, top: 44, bottom: kind === 'heat' ? 80 : 12, containLabel: true },
     tooltip: { trigger: kind === 'heat' ? 'item' : 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
     xAxis: { type: 'category', data: along.names, ...axis },
   };
   if (kind === 'heat') {
+    const lines = inOrder(across.names);
     const values = points.map((point) => point.y).filter((value) => value !== null);
     return {
       isCut,
       option: {
         ...base,
-        yAxis: { type: 'category', data: across.names, ...axis },
+        // The first line on top, as in the table.
+        yAxis: { type: 'category', data: lines, inverse: true, ...axis },
         visualMap: {
           min: Math.min(...values), max: Math.max(...values), calculable: true, orient: 'horizontal', left: 'center', bottom: 8,
           inRange: { color: [colours.low, colours.high] }, textStyle: { color: colours.soft },
         },
-        series: [{ type: 'heatmap', data: points.filter((point) => point.y !== null).map((point) => [point.x, point.series, point.y]) }],
+        series: [{ type: 'heatmap', data: points.filter((point) => point.y !== null).map((point) => [point.x, lines.indexOf(across.names[point.series] ?? ''), point.y]) }],
       },
     };
   }
@@ -86,6 +88,14 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     return { name, type: kind, data, connectNulls: false, showSymbol: along.names.length < 60, symbolSize: 6 };
   });
   return { isCut, option: { ...base, color: [...colours.marks], legend: { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } }, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn } };
+}
+
+const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];
+
+/** Days of the week from Monday on, whichever came first; other names as they came. */
+export function inOrder(names: readonly string[]): string[] {
+  const day = (name: string) => (/^(mon|tues?|wed(nes)?|thu(rs)?|fri|satur|sat|sun)(day)?$/i.test(name) ? WEEKDAYS.indexOf(name.slice(0, 3).toLowerCase()) : -1);
+  return names.every((name) => day(name) >= 0) ? [...names].sort((a, b) => day(a) - day(b)) : [...names];
 }
 
 /** Names in the order in which they came, each once. */

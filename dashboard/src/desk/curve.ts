@@ -79,7 +79,7 @@ export function option(arrivals: ArrivalsToday, names: { today: string; usual: s
       valueFormatter: (value: unknown) => `${Math.round(100 * Number(value))} %`,
       axisPointer: { label: { formatter: ({ value }: { value: unknown }) => clockTime(Math.round(Number(value))) } },
     },
-    xAxis: { type: 'value', min: drawn.from, max: drawn.to, interval: drawn.to - drawn.from > 4 * 60 ? 60 : drawn.to - drawn.from > 2 * 60 ? 30 : 15, ...axis, splitLine: { show: false }, axisLabel: { ...axis.axisLabel, formatter: (value: number) => clockTime(Math.round(value)) } },
+    xAxis: { type: 'value', min: drawn.from, max: drawn.to, interval: drawn.to - drawn.from > 4 * 60 ? 60 : drawn.to - drawn.from > 2 * 60 ? 30 : 15, ...axis, splitLine: { show: false }, axisLabel: { ...axis.axisLabel, margin: 14, formatter: (value: number) => clockTime(Math.round(value)) } },
     yAxis: { type: 'value', min: 0, max: 1, ...axis, axisLabel: { ...axis.axisLabel, formatter: (value: number) => `${Math.round(100 * value)} %` } },
     series,
   };
