@@ -145,6 +145,8 @@ async fn chronic_absence_has_a_school_grain_and_a_district_grain() {
     assert_eq!(tiers(line(&report, "school", WEST)), [2, 0, 0, 0, 0]);
     // District: Dee 2 of 20, exactly a tenth.
     assert_eq!(tiers(&report["total"]), [2, 1, 2, 0, 2]);
+    // Eli's day without anything from the gate, of 88 half-days in all.
+    assert_eq!(report["unknown_share"], 2.0 / 88.0);
     let students: Vec<&str> =
         report["chronic_students"].as_array().unwrap().iter().map(|student| student["student"].as_str().unwrap()).collect();
     assert_eq!(students, ["a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000004"]);
@@ -173,6 +175,28 @@ async fn a_report_is_as_it_was_known_and_leads_to_scans_and_marks() {
         (&"2026-03-02".into(), &"present".into(), &0.into())
     );
 
+    // Behind Ada's unexplained half-day stands the scan by which she came at ten, though nothing was on record of that day; behind the
+    // excused day no scan but the office's mark, and nothing at all as it was known before the mark.
+    let of_ada =
+        async |figure: &str, also: &str| ask(&format!("explain?figure={figure}&student=a0000000-0000-4000-8000-000000000001{also}")).await;
+    let late = of_ada("unexplained", "").await;
+    let row = &late["items"][0];
+    assert_eq!(
+        (&row["date"], &row["basis"], &row["scans"][0]["ts"]),
+        (&"2026-03-03".into(), &"evidence".into(), &"2026-03-03T16:00:00.000Z".into())
+    );
+    assert_eq!((row["scans"].as_array().unwrap().len(), &row["marks"]), (1, &serde_json::json!([])), "{row}");
+    let ill = of_ada("excused", "").await;
+    let row = &ill["items"][0];
+    assert_eq!(
+        (&row["scans"], &row["marks"][0]["reason"], &row["marks"][0]["id"]),
+        (&serde_json::json!([]), &"flu".into(), &row["mark"]),
+        "{row}"
+    );
+    let before = of_ada("absent", "&as_of=2026-03-14T00:00:00Z").await;
+    let row = before["items"].as_array().unwrap().iter().find(|row| row["date"] == "2026-03-13").unwrap();
+    assert_eq!((&row["scans"], &row["marks"]), (&serde_json::json!([]), &serde_json::json!([])), "{row}");
+
     // Pages cover the rows without gap or repetition.
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -197,7 +221,10 @@ async fn an_analyst_gets_groups_of_ten_and_no_student() {
         assert!(report["total"].is_null() || hidden(&report["total"]), "{report}");
     }
     let chronic = get(&town, &analyst, &format!("/api/v1/reports/chronic-absence?by=school&{RANGE}")).await;
-    assert!(chronic["chronic_students"].is_null() && chronic["total"]["students"].is_null(), "{chronic}");
+    assert!(
+        chronic["chronic_students"].is_null() && chronic["total"]["students"].is_null() && chronic["unknown_share"].is_null(),
+        "{chronic}"
+    );
 
     // Forty students in one school of the town are enough.
     let path = format!("/api/v1/reports/attendance?by=school&from={0}&to={0}&school={1}", town.date.pred_opt().unwrap(), town.own.school);

@@ -1060,6 +1060,12 @@ export interface components {
             items: components["schemas"]["ChronicLine"][];
             /** @description Each student once, however many schools there were. */
             total: components["schemas"]["ChronicLine"];
+            /**
+             * Format: double
+             * @description The share of the students' days of which nothing is known, 0 to 1: absences that may be among them do not count above. Null:
+             *     withheld, or there were no days.
+             */
+            unknown_share?: number | null;
         };
         ChronicStudent: {
             /** Format: int64 */
@@ -1622,7 +1628,7 @@ export interface components {
             basis: string;
             /** Format: date */
             date: string;
-            /** @description Where the student's day stands with every scan and mark. */
+            /** @description Where the student's day stands with what was concluded of it, and when. */
             day: string;
             /** Format: date-time */
             known: string;
@@ -1633,6 +1639,8 @@ export interface components {
              * @description The mark that decided.
              */
             mark?: string | null;
+            /** @description The marks about the day, oldest first. */
+            marks: components["schemas"]["MarkInfo"][];
             /** Format: uuid */
             period?: string | null;
             /**
@@ -1641,6 +1649,8 @@ export interface components {
              */
             present_min?: number | null;
             rule: string;
+            /** @description The scans of the day in order of time, at most 50; with `as_of`, those that the server had by then. */
+            scans: components["schemas"]["ScanBehind"][];
             /** Format: int32 */
             scheduled_min: number;
             /** Format: uuid */
@@ -2360,6 +2370,28 @@ export interface components {
              * @description Grows by one with every change.
              */
             version: number;
+        };
+        /** @description One scan of the day. */
+        ScanBehind: {
+            /** Format: uuid */
+            device: string;
+            dir: components["schemas"]["DirectionName"];
+            /** @description It waited in the device's queue. */
+            offline: boolean;
+            /** Format: int64 */
+            offset: number;
+            /**
+             * Format: date-time
+             * @description When the server accepted it.
+             */
+            received: string;
+            /** Format: int64 */
+            seq: number;
+            /**
+             * Format: date-time
+             * @description Event time, by the device's clock.
+             */
+            ts: string;
         };
         /** @description One school today. */
         SchoolCounts: {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { absentShare, dated, days, lateName, percent, weeksOption } from './figures.ts';
 import type { AttendanceLine, ChronicLine } from './overview.ts';
-import { BARS_MAX, chronicShare, option, ranked } from './tiers.ts';
+import { BARS_MAX, chronicShare, missing, option, ranked } from './tiers.ts';
 
 const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', high: '', marks: ['#000'], tiers: ['#1', '#2', '#3', '#4'] };
 const line = (school_name: string, part: Partial<ChronicLine>) => ({ school_name, suppressed: false, students: 100, satisfactory: 60, at_risk: 20, moderate: 15, severe: 5, chronic: 20, ...part }) as ChronicLine;
@@ -13,6 +13,10 @@ test('the schools with the largest share come first, what is withheld last', () 
   assert.deepEqual(ranked(lines, name).map(name), ['High', 'Low', 'Nobody', 'Withheld']);
   assert.equal(chronicShare(line('Withheld', { chronic: null })), null);
   assert.equal(chronicShare(line('Nobody', { students: 0, chronic: 0 })), null);
+});
+
+test('days of which nothing is known are no attendance', () => {
+  assert.deepEqual([null, undefined, 0, 0.04, 0.05, 0.99, 1].map(missing), ['none', 'none', 'none', 'none', 'some', 'some', 'all']);
 });
 
 test('a withheld tier is a hole in the bar, not a zero, and long lists are cut', () => {

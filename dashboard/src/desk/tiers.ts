@@ -14,6 +14,15 @@ export function chronicShare({ chronic, students }: ChronicLine): number | null 
   return typeof chronic === 'number' && typeof students === 'number' && students > 0 ? chronic / students : null;
 }
 
+/** From this share on it is said that days are missing. */
+const UNKNOWN_SAID_MIN = 0.05;
+
+/** What is missing from a report: nothing to speak of, a part of the days, or all of them. */
+export function missing(share: number | null | undefined): 'none' | 'some' | 'all' {
+  if (typeof share !== 'number' || share < UNKNOWN_SAID_MIN) return 'none';
+  return share < 1 ? 'some' : 'all';
+}
+
 /** The lines with the largest share first; those that are withheld at the end, by name. */
 export function ranked(lines: readonly ChronicLine[], name: (line: ChronicLine) => string): ChronicLine[] {
   return [...lines].sort((a, b) => (chronicShare(b) ?? -1) - (chronicShare(a) ?? -1) || name(a).localeCompare(name(b)));

@@ -71,6 +71,32 @@ pub async fn of_day(connection: &mut PgConnection, school: SchoolId, date: Naive
     rows.iter().map(|row| read(row).map(|row| row.mark)).collect()
 }
 
+/// Marks about students' days that had been recorded by an instant, oldest first, each with the place of its day in the list; at
+/// most `most` of them.
+pub async fn of_students(
+    connection: &mut PgConnection,
+    days: &[(PersonId, NaiveDate)],
+    as_of: UtcMillis,
+    most: i64,
+) -> Result<Vec<(usize, Mark)>, StoreError> {
+    let (students, dates): (Vec<uuid::Uuid>, Vec<NaiveDate>) = days.iter().map(|(student, date)| (student.0, *date)).unzip();
+    let columns: Vec<String> = COLUMNS.split(", ").map(|column| format!("m.{column}")).collect();
+    let statement = format!(
+        "select w.place, {} from unnest($1::uuid[], $2::date[]) with ordinality as w (student, date, place)
+         join rollcall.mark m on m.student = w.student and m.date = w.date and m.recorded_at <= $3
+         order by w.place, m.log_offset limit $4",
+        columns.join(", ")
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(students)
+        .bind(dates)
+        .bind(as_of.to_chrono())
+        .bind(most)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((super::place(row)?, read(row)?.mark))).collect()
+}
+
 /// Whether some mark names this one as superseded.
 pub async fn is_superseded(connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
     let found: bool = sqlx::query_scalar("select exists (select from rollcall.mark where student = $1 and date = $2 and supersedes = $3)")

@@ -11,3 +11,10 @@ pub mod names;
 pub mod reports;
 pub mod rollups;
 pub mod statuses;
+
+/// The place in a list that was given with `unnest ... with ordinality`, from 0.
+fn place(row: &sqlx::postgres::PgRow) -> Result<usize, sqlx::Error> {
+    use sqlx::Row;
+    let ordinal: i64 = row.try_get("place")?;
+    Ok(usize::try_from(ordinal - 1).unwrap_or_default())
+}

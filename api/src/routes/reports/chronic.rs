@@ -65,6 +65,9 @@ pub struct ChronicReport {
     pub items: Vec<ChronicLine>,
     /// Each student once, however many schools there were.
     pub total: ChronicLine,
+    /// The share of the students' days of which nothing is known, 0 to 1: absences that may be among them do not count above. Null:
+    /// withheld, or there were no days.
+    pub unknown_share: Option<f64>,
     /// The chronically absent, the highest share first, at most 1000; null for those who may not see students.
     pub chronic_students: Option<Vec<ChronicStudent>>,
 }
@@ -120,7 +123,15 @@ pub async fn chronic_absence(
         true => None,
         false => Some(students(&state, &caller, &scope, &found).await?),
     };
-    Ok(Json(ChronicReport { heading: scope.heading(), by: query.by, items, total, chronic_students }))
+    let unknown_share = total.students.and_then(|_| unknown_share(&found));
+    Ok(Json(ChronicReport { heading: scope.heading(), by: query.by, items, total, unknown_share, chronic_students }))
+}
+
+fn unknown_share(found: &Absences) -> Option<f64> {
+    let totals = || found.by_student.values().map(|student| &student.totals);
+    let enrolled: u64 = totals().map(|totals| totals.enrolled_half_days).sum();
+    let unknown: u64 = totals().map(|totals| totals.unknown_half_days).sum();
+    (enrolled > 0).then(|| unknown as f64 / enrolled as f64)
 }
 
 fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals) -> bool {

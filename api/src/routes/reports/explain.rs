@@ -10,11 +10,13 @@ use rollcall_model::time::{UtcMillis, rfc3339};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::behind::{self, ScanBehind};
 use super::{By, Heading, ReportQuery, scope, turn};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
 use crate::page;
 use crate::problem::{ApiError, Problem};
+use crate::routes::marks::MarkInfo;
 use crate::schema::StatusName;
 use crate::state::ApiState;
 
@@ -126,7 +128,11 @@ pub struct ExplainedRow {
     #[serde(with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub known: UtcMillis,
-    /// Where the student's day stands with every scan and mark.
+    /// The scans of the day in order of time, at most 50; with `as_of`, those that the server had by then.
+    pub scans: Vec<ScanBehind>,
+    /// The marks about the day, oldest first.
+    pub marks: Vec<MarkInfo>,
+    /// Where the student's day stands with what was concluded of it, and when.
     pub day: String,
 }
 
@@ -185,6 +191,7 @@ pub async fn explain(
             counted.filter(|row| in_week(row.date) && in_grade(row.grade.as_deref())).for_each(|row| found.add_day(&row));
         }
     }
+    behind::fill(&state, &caller, scope.asked.as_of, &mut found.rows).await?;
     let next = (found.seen > skip + limit).then(|| page::cursor(&(skip + limit).to_string()));
     Ok(Json(Explained { heading: scope.heading(), figure: query.figure, sum: found.sum, items: found.rows, next }))
 }
@@ -239,6 +246,8 @@ impl Found {
             mark: row.mark,
             basis: row.basis,
             known: row.known,
+            scans: Vec::new(),
+            marks: Vec::new(),
             day: self.day_path(row.student, row.date),
         });
     }
@@ -264,6 +273,8 @@ impl Found {
             mark: row.mark,
             basis: row.basis,
             known: row.known,
+            scans: Vec::new(),
+            marks: Vec::new(),
             day: self.day_path(row.student, row.date),
         });
     }

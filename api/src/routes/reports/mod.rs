@@ -4,6 +4,7 @@
 //! district's office all, a teacher the own sections. Every report can be asked as it was known at a past instant.
 
 pub mod attendance;
+pub(super) mod behind;
 pub mod chronic;
 pub mod explain;
 pub(super) mod withheld;
