@@ -312,6 +312,27 @@ async fn sql_and_rest_give_the_same_numbers() {
     assert_eq!(sql(&town, &meetings).await, [["114", "10"]]);
     let members = format!("select count(*), count(distinct student) from membership where {district} and date <= date '2026-03-31'");
     assert_eq!(sql(&town, &members).await, [["44", "5"]]);
+    let grades = "select grade, sum(enrolled_half_days), sum(absent_half_days), sum(unknown_half_days) from attendance_by_grade";
+    let grades = format!("{grades} where {district} and school = X'e0000000000040008000000000000000' group by grade order by grade");
+    let by_grade = sql(&town, &grades).await;
+    assert_eq!(by_grade, [["09", "40", "4", "0"], ["10", "20", "2", "0"]]);
+    let report = get(&town, &office, &format!("/api/v1/reports/attendance?by=grade&school={EAST}&{RANGE}")).await;
+    for row in &by_grade {
+        let line = line(&report, "grade", &row[0]);
+        for (name, text) in ["enrolled_half_days", "absent_half_days", "unknown_half_days"].iter().zip(&row[1..]) {
+            assert_eq!(line[*name].to_string(), *text, "{name} of {row:?}");
+        }
+    }
+    let section = format!(
+        "select sum(enrolled_half_days), sum(absent_half_days) from attendance_by_section where {district} and section = X'c0000000000040008000000000000001'"
+    );
+    assert_eq!(sql(&town, &section).await, [["114", "10"]]);
+    let late = format!("select from_min, arrivals, students from late_arrivals_by_week where {district} order by from_min");
+    assert_eq!(sql(&town, &late).await, [["10", "1", "1"], ["120", "1", "1"]]);
+    let unexplained = format!(
+        "select grade, sum(unexplained_half_days), sum(students) from unexplained_absences_by_week where {district} group by grade order by grade"
+    );
+    assert_eq!(sql(&town, &unexplained).await, [["09", "2", "2"], ["10", "0", "0"]]);
     let tardies = format!("select sum(tardies), max(median_min) from tardies_by_week where {district}");
     assert_eq!(sql(&town, &tardies).await[0][0], "2");
 }

@@ -125,12 +125,19 @@ async fn analysts_get_no_class_and_no_student_out_of_engagement_and_the_views() 
         "select * from engagement_student",
         "select * from attendance_by_week",
         "select * from tardies_by_week",
+        "select * from attendance_by_grade",
+        "select * from attendance_by_section",
+        "select * from unexplained_absences_by_week",
     ] {
         let refused = town.post(As::Analyst, "/api/v1/sql", json!({"sql": sql})).await;
         assert_eq!((refused.status.as_u16(), &refused.body["code"]), (422, &json!("sql_refused")), "{sql}: {}", refused.body);
     }
     // Sums over groups are what there is for them.
-    for sql in ["select count(*) from engagement_student", "select week, sum(students) from attendance_by_week group by week"] {
+    for sql in [
+        "select count(*) from engagement_student",
+        "select week, sum(students) from attendance_by_week group by week",
+        "select * from late_arrivals_by_week",
+    ] {
         ask(&town, &town.cookies[&As::Analyst], sql).await;
     }
 }
