@@ -293,6 +293,8 @@ impl EmbeddedPostgres {
             ("shared_buffers", &shared_buffers),
             ("wal_buffers", &wal_buffers),
             ("max_wal_size", &wal_max),
+            // Today's partition only grows: it is vacuumed each time it has doubled, not with every fifth of it.
+            ("autovacuum_vacuum_insert_scale_factor", "1"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),
         ];

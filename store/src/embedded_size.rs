@@ -30,14 +30,14 @@ impl Machine {
     }
 
     /// An eighth of the memory keeps the pages that are being written, so that the server copies none of them to the
-    /// system and back; beyond a gigabyte that gains nothing here. A checkpoint by size is the rarer the more of the
-    /// write-ahead log may stand, which is what a tenth of the free disk can bear.
+    /// system and back. A checkpoint by size is the rarer the more of the write-ahead log may stand: a tenth of the free
+    /// disk, and never less than a few seconds of the fastest intake write.
     pub fn sizes(self) -> Sizes {
         let shared_buffers = (self.memory / 8).clamp(128 * MIB, GIB);
         Sizes {
             shared_buffers: shared_buffers / MIB,
             wal_buffers: shared_buffers / 16 / MIB,
-            wal_max: (self.disk_free / 10).clamp(GIB, 8 * GIB) / MIB,
+            wal_max: (self.disk_free / 10).clamp(2 * GIB, 8 * GIB) / MIB,
         }
     }
 }
@@ -65,10 +65,10 @@ mod tests {
     #[test]
     fn a_small_box_keeps_its_memory_and_a_large_one_is_used() {
         let sizes = |memory, disk_free| Machine { memory, disk_free }.sizes();
-        assert_eq!(sizes(GIB, 16 * GIB), Sizes { shared_buffers: 128, wal_buffers: 8, wal_max: 1_638 });
+        assert_eq!(sizes(GIB, 16 * GIB), Sizes { shared_buffers: 128, wal_buffers: 8, wal_max: 2_048 });
         assert_eq!(sizes(4 * GIB, 40 * GIB), Sizes { shared_buffers: 512, wal_buffers: 32, wal_max: 4_096 });
         assert_eq!(sizes(64 * GIB, 900 * GIB), Sizes { shared_buffers: 1_024, wal_buffers: 64, wal_max: 8_192 });
-        assert_eq!(sizes(0, 0), Sizes { shared_buffers: 128, wal_buffers: 8, wal_max: 1_024 });
+        assert_eq!(sizes(0, 0), Sizes { shared_buffers: 128, wal_buffers: 8, wal_max: 2_048 });
     }
 
     #[test]
