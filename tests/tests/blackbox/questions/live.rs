@@ -74,7 +74,7 @@ async fn a_scan_over_mqtt_changes_a_count_that_is_followed() -> Result<()> {
     Ok(())
 }
 
-async fn metric(asked: &Asked, name: &str) -> Result<f64> {
+pub(super) async fn metric(asked: &Asked, name: &str) -> Result<f64> {
     let text = reqwest::get(format!("{}/metrics", asked.instance.http)).await?.error_for_status()?.text().await?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
