@@ -27,7 +27,7 @@ pub(super) trait Disk: Send + Sync + 'static {
     /// Makes the creation and removal of files in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// The file system that a directory is on.
+    /// The file system that a directory is on. An error also where it does not say: some report no blocks at all.
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
@@ -81,6 +81,9 @@ impl Disk for RealDisk {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
+        if stat.f_blocks == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         Ok(Space { total: stat.f_blocks.saturating_mul(stat.f_frsize), free: stat.f_bavail.saturating_mul(stat.f_frsize) })
     }
 }

@@ -123,7 +123,8 @@ impl EmbeddedLog {
 
     fn open_on(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig, registry: &Registry) -> Result<Arc<Self>, LogError> {
         std::fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
-        let config = config.checked(disk.space(dir).map_err(|source| io_error(dir, source))?.total);
+        // A file system that does not say how large it is may be as large as it likes.
+        let config = config.checked(disk.space(dir).map_or(u64::MAX, |space| space.total));
         let lock = lock(&dir.join(LOCK_FILE))?;
         let metrics = Metrics::register(registry).map_err(|error| LogError::Stopped(error.to_string().into()))?;
         let recovered = recovery::recover(disk.as_ref(), dir, &config)?;

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub space: Option<u64>,
     /// Bytes of the whole file system.
     pub total: Option<u64>,
+    /// The file system does not say how large or full it is.
+    pub mute: bool,
     /// Most bytes that one write takes.
     pub write_bytes_max: Option<usize>,
     pub syncs: u64,
@@ -104,6 +106,9 @@ impl Disk for FaultyDisk {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let plan = self.0.lock();
+        if plan.mute {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let real = RealDisk.space(dir)?;
         Ok(Space { total: plan.total.unwrap_or(real.total), free: plan.space.unwrap_or(real.free) })
     }

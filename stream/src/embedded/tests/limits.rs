@@ -103,6 +103,18 @@ fn a_disk_smaller_than_the_budget_is_the_budget() {
 }
 
 #[test]
+fn a_file_system_that_says_nothing_of_its_size_is_taken_as_configured() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    disk.0.lock().mute = true;
+    let log = EmbeddedLog::open_on(Arc::new(disk), dir.path(), config(), &Registry::new()).unwrap();
+    append(&log, scans(0..10));
+    let first = log.status().newest_segment;
+    append(&log, scans(10..20));
+    assert_eq!((log.status().budget_bytes, log.status().newest_segment), (config().budget_bytes, first));
+}
+
+#[test]
 fn the_budget_refuses_until_the_slowest_reader_has_committed() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { budget_bytes: 40_000, readers: vec!["sink".to_owned()], ..config() };
