@@ -21,7 +21,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::errors::Result as ParquetResult;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 
 /// Filters that are kept over all queries; the least recently used go first.
@@ -92,7 +92,11 @@ impl AsyncFileReader for Reader {
                     all
                 }
             };
-            Ok(all.slice((range.start - filters.start) as usize..(range.end - filters.start) as usize))
+            let (from, to) = ((range.start - filters.start) as usize, (range.end - filters.start) as usize);
+            if to > all.len() {
+                return Err(ParquetError::EOF(format!("{} ends within its filters", self.path)));
+            }
+            Ok(all.slice(from..to))
         }
         .boxed()
     }
