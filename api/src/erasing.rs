@@ -44,17 +44,20 @@ impl Eraser {
         }
     }
 
-    /// Carries out what is open, once. May be repeated.
+    /// Carries out what is open, once. May be repeated. One that fails does not keep the others waiting; the last failure is returned.
     pub async fn look(&self, shutdown: &CancellationToken) -> Result<(), ApiError> {
+        let mut outcome = Ok(());
         for (district, person, before) in erasure::open(&self.store).await? {
             if shutdown.is_cancelled() {
-                return Ok(());
+                break;
             }
-            if self.carry_out(district, person, before).await? {
-                erasure::history_is_done(&self.store, district, person, before).await?;
+            match self.carry_out(district, person, before).await {
+                Ok(true) => erasure::history_is_done(&self.store, district, person, before).await?,
+                Ok(false) => {}
+                Err(error) => outcome = Err(error),
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Whether no file can have rows of the person any more.
