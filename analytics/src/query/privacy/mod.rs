@@ -4,10 +4,11 @@
 //! students begins a region of single rows; the region ends at an aggregate, and nothing else lets a row out of it.
 //! Within the region the person may only be joined on and counted. The aggregate is replaced by one whose figures are
 //! made of one contribution a student ([`figure`]), and by filters that leave out groups of fewer students than the
-//! policy says, with a second group where a single one could be computed from its total ([`suppress`]).
+//! policy says ([`suppress`]), and further ones where those could be computed from totals ([`complement`]).
 //!
 //! The threat model and what is not stopped: docs/adr/0013-figures-about-groups.md.
 
+mod complement;
 mod figure;
 mod suppress;
 

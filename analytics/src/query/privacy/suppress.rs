@@ -4,21 +4,19 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, Result};
-use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::functions_window::row_number::row_number_udwf;
-use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
-use datafusion::logical_expr::{AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, cast, lit, not, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, lit, when};
 
 use super::figure::{Figure, Kind};
-use super::{forbid, mentions, refused};
+use super::{complement, forbid, mentions, refused};
 use crate::query::caller::Caller;
 
 /// The hidden column with the number of students of a group.
 const PERSONS: &str = "__persons";
 
-/// Columns of a grouping by which totals are looked at for complementary suppression.
-const DIMENSIONS_MAX: usize = 4;
+/// The hidden column that says whether a group is shown.
+const SHOWN: &str = "__shown";
 
 fn named(name: &str) -> Expr {
     Expr::Column(Column::from_name(name))
@@ -60,32 +58,13 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
     large_enough(made, &keys, caller.group_min)?.project(shown)?.build()
 }
 
-/// Only the groups of at least `group_min` students; and where exactly one of a total is smaller, not the smallest of the
-/// others either, which could be subtracted from the total together with them.
+/// Only the groups of at least `group_min` students, and none that another could be computed from ([`complement`]).
 fn large_enough(plan: LogicalPlan, keys: &[Expr], group_min: u32) -> Result<LogicalPlanBuilder> {
-    let small = || named(PERSONS).lt(lit(f64::from(group_min)));
-    let mut windows = Vec::new();
-    let mut shown = not(small());
-    for place in 0..keys.len().min(DIMENSIONS_MAX) {
-        // The groups that differ in this key alone add up to one total.
-        let others: Vec<Expr> = keys.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, key)| key.clone()).collect();
-        let (singles, rank) = (format!("__small_{place}"), format!("__rank_{place}"));
-        let count = Expr::from(WindowFunction::new(sum_udaf(), vec![cast(small(), DataType::Int64)]));
-        windows.push(count.partition_by(others.clone()).build()?.alias(&singles));
-        let order = std::iter::once(named(PERSONS)).chain(keys.iter().cloned()).map(|key| key.sort(true, true)).collect();
-        let mut within = others;
-        within.push(small());
-        let number = Expr::from(WindowFunction::new(row_number_udwf(), vec![]));
-        windows.push(number.partition_by(within).order_by(order).build()?.alias(&rank));
-        let second = named(&singles).eq(lit(1_i64)).and(named(&rank).eq(lit(1_u64)));
-        shown = shown.and(not(second));
+    let plan = LogicalPlanBuilder::from(plan);
+    if keys.is_empty() {
+        return plan.filter(named(PERSONS).gt_eq(lit(f64::from(group_min))));
     }
-    let mut plan = LogicalPlanBuilder::from(plan);
-    // A step for each: one step takes only windows that are sorted in the same way.
-    for window in windows {
-        plan = plan.window([window])?;
-    }
-    plan.filter(shown)
+    plan.window([complement::shown(named(PERSONS), keys, group_min).alias(SHOWN)])?.filter(named(SHOWN))
 }
 
 /// Which figure an aggregate asks for, and of what.

@@ -95,9 +95,10 @@ async fn small_groups_are_left_out_and_a_second_one_with_a_single_one() {
     assert!(figures(&small(&few), "select count(*), sum(minutes) from events").await.is_empty());
 }
 
-/// Where groups are cells of a table, a small one is not the rest of its row nor of its column.
+/// Where groups are cells of a table, a small one is not the rest of its row nor of its column, and neither is one that was left out
+/// for it: what it stands for would be computed from the one, and the small one from that.
 #[tokio::test]
-async fn a_small_cell_takes_one_of_its_row_and_one_of_its_column_along() {
+async fn a_small_cell_takes_others_along_until_no_row_and_no_column_lacks_one() {
     let mut events = Vec::new();
     for (cell, (school, section)) in [(1, 10), (1, 11), (1, 12), (2, 10), (2, 11), (2, 12)].into_iter().enumerate() {
         let students = if cell == 0 { 9 } else { 12 + cell as u8 };
@@ -107,9 +108,32 @@ async fn a_small_cell_takes_one_of_its_row_and_one_of_its_column_along() {
     let cells = figures(&engine, "select school, section, count(distinct person) from events group by school, section").await;
     let cell = |school: u8, section: u8| [id(2, school), id(3, section)].map(|id| Uuid::from_bytes(id).to_string());
     let shown: Vec<[String; 2]> = cells.into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
-    // The one with nine; the smallest other of its school; the only other of its section.
-    let hidden = [cell(1, 10), cell(1, 11), cell(2, 10)];
-    assert_eq!(shown, [cell(1, 12), cell(2, 11), cell(2, 12)], "without {hidden:?}");
+    // The one with nine; the smallest other of its school; the only other of its section; and the one that those two have beside them.
+    let hidden = [cell(1, 10), cell(1, 11), cell(2, 10), cell(2, 11)];
+    assert_eq!(shown, [cell(1, 12), cell(2, 12)], "without {hidden:?}");
+    // In whichever spelling: the columns turned, or with a constant beside them.
+    for by in ["section, school", "section, 'x', school, upper(id_text(school))"] {
+        let sql = format!("select school, section, count(distinct person) from events group by {by}");
+        let turned: Vec<[String; 2]> = figures(&engine, &sql).await.into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
+        assert_eq!(turned, shown, "{by}");
+    }
+}
+
+/// A third column that each cell has to itself does not make every cell its own total.
+#[tokio::test]
+async fn a_cell_of_three_dimensions_is_not_the_rest_of_a_plane() {
+    let mut events = Vec::new();
+    for (cell, (school, section, minutes, students)) in
+        [(1, 10, 5, 9), (1, 11, 6, 20), (2, 10, 6, 21), (2, 11, 5, 22)].into_iter().enumerate()
+    {
+        events.extend((0..students).map(|person| (1, school, section, cell as u8 * 30 + person, minutes)));
+    }
+    let engine = small(&events);
+    let by_minutes = "select school, section, minutes, count(distinct person) from events group by school, section, minutes";
+    assert_eq!(figures(&engine, by_minutes).await, Vec::<Vec<String>>::new());
+    let few: Vec<Event> = events.into_iter().filter(|event| event.3 % 30 < 9).collect();
+    let all = "select school, section, count(*), sum(minutes) from events group by school, section";
+    assert_eq!(figures(&small(&few), all).await, Vec::<Vec<String>>::new(), "all are small");
 }
 
 #[tokio::test]
