@@ -88,15 +88,15 @@ impl AsyncFileReader for Reader {
                 Some(all) => all,
                 None => {
                     let all = self.inner.get_bytes(filters.clone()).await?;
+                    // A store gives what there is of a range. What is not whole is not kept: it may be so the next time.
+                    if (all.len() as u64) < filters.end - filters.start {
+                        return Err(ParquetError::EOF(format!("{} ends within its filters", self.path)));
+                    }
                     self.kept.insert(key, all.clone());
                     all
                 }
             };
-            let (from, to) = ((range.start - filters.start) as usize, (range.end - filters.start) as usize);
-            if to > all.len() {
-                return Err(ParquetError::EOF(format!("{} ends within its filters", self.path)));
-            }
-            Ok(all.slice(from..to))
+            Ok(all.slice((range.start - filters.start) as usize..(range.end - filters.start) as usize))
         }
         .boxed()
     }

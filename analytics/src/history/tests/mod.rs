@@ -1,5 +1,6 @@
 //! Tests of history against a naive reference, with an object store that dies.
 
+mod cut_short;
 mod damage;
 mod engine;
 pub(crate) mod faults;
