@@ -14,12 +14,12 @@ use rollcall_model::time::UtcMillis;
 /// A column's name, type, whether it may be null, and one sentence.
 pub type Column = (&'static str, DataType, bool, &'static str);
 
-const ID: DataType = DataType::FixedSizeBinary(16);
-const TEXT: DataType = DataType::Utf8;
-const COUNT: DataType = DataType::Int32;
-const FLAG: DataType = DataType::Boolean;
+pub const ID: DataType = DataType::FixedSizeBinary(16);
+pub const TEXT: DataType = DataType::Utf8;
+pub const COUNT: DataType = DataType::Int32;
+pub const FLAG: DataType = DataType::Boolean;
 
-fn instant() -> DataType {
+pub fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 

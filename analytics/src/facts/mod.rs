@@ -13,6 +13,7 @@
 //! - Rows come in chunks of one school and at most [`DATES_PER_CHUNK`] dates, each chunk from one snapshot of the
 //!   database; memory does not grow with the range.
 
+mod absence;
 mod build;
 pub(crate) mod columns;
 pub(crate) mod narrow;

@@ -65,6 +65,9 @@ pub(crate) struct Narrow {
     pub from: Option<NaiveDate>,
     pub to: Option<NaiveDate>,
     pub as_of: Option<UtcMillis>,
+    /// A whole range that is asked for by its ends.
+    pub first: Option<NaiveDate>,
+    pub last: Option<NaiveDate>,
 }
 
 impl Narrow {
@@ -113,6 +116,8 @@ impl Narrow {
             "school" => &mut self.school,
             "section" => &mut self.section,
             "student" => &mut self.student,
+            "first_date" => return equal_date(&mut self.first, op, values),
+            "last_date" => return equal_date(&mut self.last, op, values),
             "date" | "week" => return self.compare_date(column, op, values),
             "as_of" => {
                 if let (Operator::Eq, [value]) = (op, values) {
@@ -149,6 +154,13 @@ impl Narrow {
 
     pub fn wants(ids: &Option<HashSet<[u8; 16]>>, id: &[u8; 16]) -> bool {
         ids.as_ref().is_none_or(|ids| ids.contains(id))
+    }
+}
+
+/// Of several dates that a column is said to be equal to, the first counts; the filter above finds no row for the others.
+fn equal_date(place: &mut Option<NaiveDate>, op: Operator, values: &[ScalarValue]) {
+    if let (Operator::Eq, [value]) = (op, values) {
+        *place = place.or_else(|| date(value));
     }
 }
 

@@ -41,9 +41,42 @@ macro_rules! membership {
     };
 }
 
-/// What the reports say, a week at a time. For longer times add up half-days and arrivals, never quotients, medians or numbers of
-/// students. Chronic absence is a matter of a span of dates and of each school's policy: the report has it.
-pub static VIEWS: [View; 6] = [
+const FIRST: (&str, &str) = (
+    "first_date",
+    "First date of the range: of the school year, unless a query says `first_date = ...`. A pause of more than five weeks ends a year.",
+);
+const LAST: (&str, &str) = ("last_date", "Last date of the range: today, unless a query says `last_date = ...`.");
+const TIER: (&str, &str) = ("tier", "By absent of enrolled: satisfactory (below 5 %), at_risk (10 %), moderate (20 %) or severe.");
+const OF_TIER: (&str, &str) = ("students", "Students of the tier, with an enrolled day in the range.");
+const CHRONIC: (&str, &str) =
+    ("chronic", "Of these: absent on at least a tenth of the enrolled days, with as many enrolled days as the policy asks for.");
+const UNKNOWN_SHARE: (&str, &str) = (
+    "unknown_share",
+    "Unknown of enrolled half-days, 0 to 1: absences that may be among them do not count. For several rows, divide the sums.",
+);
+
+/// Students of a range of dates by tier of absence and these columns.
+macro_rules! chronic {
+    ($by:literal, $table:literal) => {
+        concat!(
+            "select ",
+            $by,
+            ", first_date, last_date, tier, count(distinct student) as students, sum(case when chronic then 1 else 0 end) as chronic,
+                sum(enrolled_half_days) as enrolled_half_days, sum(attended_half_days) as attended_half_days,
+                sum(absent_half_days) as absent_half_days, sum(unknown_half_days) as unknown_half_days,
+                cast(sum(unknown_half_days) as double) / sum(enrolled_half_days) as unknown_share
+            from ",
+            $table,
+            " group by ",
+            $by,
+            ", first_date, last_date, tier"
+        )
+    };
+}
+
+/// What the reports say, a week at a time; chronic absence, which is a matter of a span of dates, for the school year to date or the
+/// range that is asked for. For longer times add up half-days and arrivals, never quotients, medians or numbers of students.
+pub static VIEWS: [View; 8] = [
     View {
         name: "attendance_by_week",
         documentation: "One row a school and week: membership, attendance and rate of its closed days.",
@@ -141,6 +174,20 @@ pub static VIEWS: [View; 6] = [
                 sum(case when absence = 'unexplained' then absent_half_days else 0 end) as unexplained_half_days,
                 count(distinct case when absence = 'unexplained' then student end) as students
             from attendance_day where closed and absent_half_days > 0 group by district, school, grade, week",
+    },
+    View {
+        name: "chronic_absence_by_school",
+        documentation: "One row a school and tier of absence over a range of dates, the school year to date unless a query says another. \
+            Each school judges its own days.",
+        columns: &[DISTRICT, SCHOOL, FIRST, LAST, TIER, OF_TIER, CHRONIC, ENROLLED, ATTENDED, ABSENT, UNKNOWN, UNKNOWN_SHARE],
+        sql: chronic!("district, school", "absence_at_school"),
+    },
+    View {
+        name: "chronic_absence_by_grade",
+        documentation: "One row a grade of the district and tier of absence over a range of dates, the school year to date unless a query \
+            says another. Each student counts once, however many schools there were.",
+        columns: &[DISTRICT, GRADE, FIRST, LAST, TIER, OF_TIER, CHRONIC, ENROLLED, ATTENDED, ABSENT, UNKNOWN, UNKNOWN_SHARE],
+        sql: chronic!("district, grade", "absence_in_district"),
     },
 ];
 

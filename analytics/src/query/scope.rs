@@ -32,7 +32,7 @@ pub fn is_visible(caller: &Caller, scope: &ScopeColumns) -> bool {
         Role::Analyst => true,
         // A caller of some schools cannot be given a part of a table that does not say which school a row belongs to.
         Role::Office => caller.schools.is_none() || scope.school.is_some(),
-        Role::Teacher => of_own_sections,
+        Role::Teacher => of_own_sections && scope.school.is_some(),
     }
 }
 

@@ -75,6 +75,123 @@ async fn sql_gives_the_figures_of_the_reports() {
     assert_eq!(few["rows"], json!([]), "{few}");
 }
 
+const SPAN: &str = "first_date = date '2026-03-01' and last_date = date '2026-03-31'";
+
+/// [satisfactory, at_risk, moderate, severe, chronic] of a line of the report.
+fn tiers(line: &Value) -> [u64; 5] {
+    ["satisfactory", "at_risk", "moderate", "severe", "chronic"]
+        .map(|tier| line[tier].as_u64().unwrap_or_else(|| panic!("no {tier} in {line}")))
+}
+
+/// The same of rows of a group, a tier, students and chronic ones.
+fn tiers_in_sql(rows: &[Value], group: &Value) -> [u64; 5] {
+    let mut found = [0; 5];
+    for row in rows.iter().filter(|row| row[0] == *group) {
+        let tier = ["satisfactory", "at_risk", "moderate", "severe"].iter().position(|tier| row[1] == *tier).unwrap();
+        found[tier] += row[2].as_u64().unwrap();
+        found[4] += row[3].as_u64().unwrap();
+    }
+    found
+}
+
+#[tokio::test]
+async fn chronic_absence_in_sql_is_the_report() {
+    let (town, office, analyst) = hand_worked().await;
+    let mut chronic_at_east = Vec::new();
+    // The second time East's policy asks for five enrolled days, so that Dee's five count.
+    for _ in 0..2 {
+        for (by, view, table, group) in [
+            ("school", "chronic_absence_by_school", "absence_at_school", "school"),
+            ("grade", "chronic_absence_by_grade", "absence_in_district", "grade"),
+        ] {
+            let of_table = format!("select {group}, tier, count(student), sum(case when chronic then 1 else 0 end) from {table}");
+            for (rest, from) in [
+                (String::new(), format!("select {group}, tier, students, chronic from {view} where {SPAN}")),
+                (String::new(), format!("{of_table} where {SPAN} group by 1, 2")),
+                (
+                    "&as_of=2026-03-14T00:00:00Z".to_owned(),
+                    format!("{of_table} where {SPAN} and as_of = timestamp '2026-03-14T00:00:00Z' group by 1, 2"),
+                ),
+            ] {
+                let report = get(&town, &office, &format!("/api/v1/reports/chronic-absence?by={by}&{RANGE}{rest}")).await;
+                let answer = ask(&town, &office, &from).await;
+                let items = report["items"].as_array().unwrap();
+                assert!(items.len() == 2, "{report}");
+                for item in items {
+                    assert_eq!(tiers_in_sql(rows(&answer), &item[by]), tiers(item), "{from}: {answer} and {item}");
+                }
+            }
+        }
+        let report = get(&town, &office, &format!("/api/v1/reports/chronic-absence?by=school&{RANGE}")).await;
+        let all = "select 'all', tier, sum(students), sum(chronic) from chronic_absence_by_grade";
+        let all = ask(&town, &office, &format!("{all} where {SPAN} group by tier")).await;
+        assert_eq!(tiers_in_sql(rows(&all), &json!("all")), tiers(&report["total"]), "{all}");
+        let share = "select cast(sum(unknown_half_days) as double) / sum(enrolled_half_days) from chronic_absence_by_grade";
+        assert_eq!(ask(&town, &office, &format!("{share} where {SPAN}")).await["rows"], json!([[report["unknown_share"]]]));
+        chronic_at_east.push(line(&report, "school", "e0000000-0000-4000-8000-000000000000")["chronic"].clone());
+        town.as_owner(
+            "insert into rollcall.policy (district, school, valid_from, policy) values ('d0000000-0000-4000-8000-000000000000',
+             'e0000000-0000-4000-8000-000000000000', '2026-01-01', '{\"chronic_days_min\": 5}') on conflict do nothing",
+        )
+        .await;
+        town.cache.refresh_now().await.unwrap();
+    }
+    assert_eq!(chronic_at_east, [json!(1), json!(2)]);
+
+    // Without a first date the range begins with the school year, on the 2nd of March; without a last one it ends today.
+    let summer =
+        "select school, tier, students, chronic, first_date, last_date from chronic_absence_by_school where last_date = date '2026-06-30'";
+    let answer = ask(&town, &office, summer).await;
+    assert!(rows(&answer).iter().all(|row| row[4] == "2026-03-02" && row[5] == "2026-06-30"), "{answer}");
+    let report = get(&town, &office, "/api/v1/reports/chronic-absence?by=school&from=2026-03-02&to=2026-06-30").await;
+    for item in report["items"].as_array().unwrap() {
+        assert_eq!(tiers_in_sql(rows(&answer), &item["school"]), tiers(item), "{answer} and {item}");
+    }
+    let then = "select distinct first_date, last_date from absence_in_district where as_of = timestamp '2026-04-01T00:00:00Z'";
+    assert_eq!(ask(&town, &office, then).await["rows"], json!([["2026-03-02", "2026-03-31"]]));
+    // Five students are a small group in every tier.
+    for sql in ["select * from chronic_absence_by_school", "select * from chronic_absence_by_grade"] {
+        let few = ask(&town, &analyst, &format!("{sql} where {SPAN}")).await;
+        assert_eq!(few["rows"], json!([]), "{few}");
+    }
+    let single = town.send(Method::POST, "/api/v1/sql", Some(&analyst), Some(json!({"sql": "select * from absence_at_school"})), &[]).await;
+    assert_eq!(single.body["code"], "sql_refused", "{}", single.body);
+}
+
+#[tokio::test]
+async fn absence_is_shown_to_whom_the_days_are_shown() {
+    let town = Town::start().await;
+    let yesterday = town.date.pred_opt().unwrap();
+    let span = format!("first_date = date '{yesterday}' and last_date = date '{yesterday}'");
+    let days = format!("select count(distinct student) from attendance_day where date = date '{yesterday}' and closed");
+    for who in [As::Teacher, As::Office, As::DistrictOffice, As::Foreign] {
+        let cookie = &town.cookies[&who];
+        let expected = ask(&town, cookie, &days).await["rows"].clone();
+        let at_school = ask(&town, cookie, &format!("select count(*) from absence_at_school where {span}")).await;
+        assert_eq!(at_school["rows"], expected, "{who:?}");
+        let in_district = format!("select count(*) from absence_in_district where {span}");
+        let view = format!("select sum(students) from chronic_absence_by_grade where {span}");
+        for sql in [in_district, view] {
+            if matches!(who, As::DistrictOffice | As::Foreign) {
+                assert_eq!(ask(&town, cookie, &sql).await["rows"], expected, "{who:?}: {sql}");
+            } else {
+                let hidden = town.post(who, "/api/v1/sql", json!({"sql": sql})).await;
+                assert_eq!((hidden.status.as_u16(), &hidden.body["code"]), (422, &json!("sql_invalid")), "{who:?}: {sql}: {}", hidden.body);
+            }
+        }
+    }
+    // An analyst has the tiers of large groups: eighty students, none of whom has a scan.
+    let sql = format!("select tier, sum(students) from chronic_absence_by_school where {span} group by tier");
+    let about = ask(&town, &town.cookies[&As::Analyst], &sql).await;
+    let students: f64 = rows(&about).iter().map(|row| row[1].as_f64().unwrap()).sum();
+    assert!((students - 80.0).abs() < 30.0, "{about}");
+    for view in ["chronic_absence_by_school", "chronic_absence_by_grade"] {
+        let catalog = town.get(As::Analyst, "/api/v1/sql/catalog").await.body;
+        assert!(catalog["tables"].as_array().unwrap().iter().any(|table| table["name"] == view), "{view}");
+        ask(&town, &town.cookies[&As::Analyst], &format!("select * from {view} where {span}")).await;
+    }
+}
+
 #[tokio::test]
 async fn every_role_has_its_own_part_of_the_facts() {
     let town = Town::start().await;

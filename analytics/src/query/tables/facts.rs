@@ -37,7 +37,8 @@ impl TableSource for FactsSource {
         ScopeColumns {
             about: About::Students,
             district: "district",
-            school: Some("school"),
+            // A student's days in the district are those of several schools: nobody gets them who has only some.
+            school: (self.0.facts() != Facts::AbsenceInDistrict).then_some("school"),
             section: (self.0.facts() == Facts::Periods).then_some("section"),
             person: Some("student"),
             identifying: &["mark"],
@@ -49,7 +50,7 @@ impl TableSource for FactsSource {
     }
 }
 
-/// `attendance_day`, `attendance_period` and `membership`.
+/// `attendance_day`, `attendance_period`, `membership`, `absence_at_school` and `absence_in_district`.
 pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
     let table = |facts| FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
     Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(table(facts))) as Arc<dyn TableSource>).collect()
@@ -77,10 +78,12 @@ impl TableSource for ViewSource {
         self.view.columns.iter().find(|(name, _)| *name == column).map(|(_, documentation)| *documentation)
     }
 
-    /// Every view groups by district and school, so the scope above it says the same as one beneath. What it is made of stays
-    /// in the plan by its own name: roles that get figures of groups only get them here too, or a refusal.
+    /// Every view groups by district and, unless it is about all schools together, by school, so the scope above it says the same as
+    /// one beneath. What it is made of stays in the plan by its own name: roles that get figures of groups only get them here too, or
+    /// a refusal.
     fn scope(&self) -> ScopeColumns {
-        ScopeColumns { about: About::Students, district: "district", school: Some("school"), section: None, person: None, identifying: &[] }
+        let school = self.view.columns.iter().map(|(name, _)| *name).find(|name| *name == "school");
+        ScopeColumns { about: About::Students, district: "district", school, section: None, person: None, identifying: &[] }
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
