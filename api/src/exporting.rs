@@ -174,7 +174,10 @@ impl Exporter {
                 let next = answer.next().await.transpose().map_err(|error| Fault::from(ApiError::from(error)))?;
                 let chunk = match &next {
                     Some(batch) => encoder.rows(batch),
-                    None => encoder.end(None),
+                    None => {
+                        encoder.warn(answer.later_warnings());
+                        encoder.end(None)
+                    }
                 };
                 let chunk = chunk.map_err(broken)?;
                 rows += next.as_ref().map_or(0, |batch| batch.num_rows() as u64);

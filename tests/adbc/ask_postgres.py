@@ -17,6 +17,13 @@ def query(connection, step):
         return {"columns": [column.name for column in cursor.description], "rows": [list(row) for row in cursor.fetchall()]}
 
 
+def noticed(connection, step):
+    """The answer with what the server said beside it."""
+    notices = []
+    connection.add_notice_handler(lambda notice: notices.append(f"{notice.severity}: {notice.message_primary}"))
+    return {**query(connection, {"query": step["noticed"]}), "notices": notices}
+
+
 def transaction(connection, step):
     with connection.transaction():
         return query(connection, {"query": step["transaction"]})
@@ -38,7 +45,7 @@ def cancel(connection, step):
         waiting.join()
 
 
-STEPS = {"query": query, "transaction": transaction, "cancel": cancel}
+STEPS = {"query": query, "noticed": noticed, "transaction": transaction, "cancel": cancel}
 
 
 def main() -> None:

@@ -6,8 +6,11 @@
 //!   caller's scope, limits and audit, exactly as at `POST /api/v1/sql`.
 //! - Nothing is kept between calls: a prepared statement's handle is its text with the values that are bound to its
 //!   parameters, one row of them. Updates, transactions and Substrait plans are refused, and the server's information says so.
+//! - What must be said with an answer stands in the metadata of its schema and in the head of the call; what is found while its rows come
+//!   (a worker that was lost), in the metadata of a last batch without rows and in the call's trailer.
 //! - A driver cancels a query by ending its stream of rows; a driver that goes away does so too.
 
+mod answer;
 mod auth;
 mod metadata;
 mod prepared;

@@ -30,7 +30,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::prepared::{self, Statement};
-use super::{DOOR, auth, metadata};
+use super::{DOOR, answer, auth, metadata};
 use crate::caller::Caller;
 use crate::query;
 use crate::state::ApiState;
@@ -42,10 +42,6 @@ const NO_WRITES: &str = "nothing is written here: only questions are answered";
 /// which the library has no type.
 const CLOSE_SESSION: &str = "CloseSession";
 const CLOSED: [u8; 2] = [1 << 3, 1];
-
-/// What is said with a result, as UTF-8, in the head of the answer: for clients that look there. Drivers do not, so the schema's
-/// metadata has it too.
-const WARNING: &str = "rollcall-warning-bin";
 
 type Rows = Response<<Door as FlightService>::DoGetStream>;
 type Shakes = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
@@ -78,11 +74,10 @@ impl Door {
         let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, around: None })
             .await
             .map_err(|error| auth::status(&error))?;
-        let (schema, warnings) = (answer.schema.clone(), answer.warnings.clone());
-        let rows = answer.map(|batch| batch.map_err(|error| FlightError::Tonic(Box::new(auth::status(&error.into())))));
-        let mut response = encoded(query::told(&schema, &warnings), rows);
+        let warnings = answer.warnings.clone();
+        let mut response: Rows = Response::new(Box::pin(answer::data(answer)));
         for warning in &warnings {
-            response.metadata_mut().append_bin(WARNING, MetadataValue::from_bytes(warning.as_bytes()));
+            response.metadata_mut().append_bin(answer::WARNING, MetadataValue::from_bytes(warning.as_bytes()));
         }
         Ok(response)
     }

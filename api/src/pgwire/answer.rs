@@ -11,6 +11,7 @@ use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::late::Late;
 use crate::problem::ApiError;
 use crate::query::Answer;
 
@@ -19,18 +20,22 @@ pub fn columns(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>>
     arrow_schema_to_pg_fields(schema, format, None)
 }
 
-/// The rows of an answer as they come, until `ended`.
-pub fn rows(answer: Answer, format: &Format, sql: &str, ended: CancellationToken) -> PgWireResult<Response> {
+/// The rows of an answer as they come, until `ended`. What is found meanwhile is `late` when they have come.
+pub fn rows(answer: Answer, format: &Format, sql: &str, ended: CancellationToken, late: &Late) -> PgWireResult<Response> {
     let fields = Arc::new(columns(&answer.schema, format)?);
-    let (of_rows, sql) = (fields.clone(), sql.to_owned());
+    let (of_rows, sql, late) = (fields.clone(), sql.to_owned(), late.clone());
     let batches = stream::unfold(Some((answer, ended)), move |running| {
-        let (fields, sql) = (of_rows.clone(), sql.clone());
+        let (fields, sql, late) = (of_rows.clone(), sql.clone(), late.clone());
         async move {
             let (mut answer, ended) = running?;
             let next = tokio::select! {
                 biased;
                 () = ended.cancelled() => return Some((vec![Err(PgWireError::QueryCanceled)], None)),
-                next = answer.next() => next?,
+                next = answer.next() => next,
+            };
+            let Some(next) = next else {
+                late.lock().extend(answer.later_warnings());
+                return None;
             };
             match next {
                 Ok(batch) => Some((encode_recordbatch(fields, batch).collect(), Some((answer, ended)))),

@@ -22,6 +22,8 @@ use datafusion_postgres::pgwire::api::{
 };
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
+use datafusion_postgres::pgwire::messages::extendedquery::Execute;
+use datafusion_postgres::pgwire::messages::simplequery::Query;
 use datafusion_postgres::pgwire::messages::startup::Authentication;
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use futures_util::{Sink, SinkExt};
@@ -29,6 +31,7 @@ use parking_lot::Mutex;
 use rollcall_analytics::query::{Description, Question, Surroundings};
 use tokio_util::sync::CancellationToken;
 
+use super::late::{Late, Telling};
 use super::word::{self, Word};
 use super::{answer, catalog};
 use crate::caller::Caller;
@@ -63,6 +66,8 @@ pub struct Connection {
     current: Arc<Mutex<CancellationToken>>,
     /// The catalog, and the tables that it was made for. It is kept because clients remember its numbers.
     around: Mutex<Option<(Vec<String>, Surroundings)>>,
+    /// What is to be said after the rows that run.
+    late: Late,
 }
 
 /// A statement as it is kept between its parsing and its execution.
@@ -75,7 +80,17 @@ pub enum Said {
 impl Connection {
     pub fn new(state: ApiState, running: Arc<Running>, has_tls: bool, gone: CancellationToken) -> Self {
         let current = Arc::new(Mutex::new(gone.child_token()));
-        Self { state, running, has_tls, gone, token: Mutex::default(), key: Mutex::default(), current, around: Mutex::default() }
+        Self {
+            state,
+            running,
+            has_tls,
+            gone,
+            token: Mutex::default(),
+            key: Mutex::default(),
+            current,
+            around: Mutex::default(),
+            late: Late::default(),
+        }
     }
 
     async fn caller(&self) -> Result<Caller, ApiError> {
@@ -138,6 +153,7 @@ impl Connection {
         };
         let ended = self.gone.child_token();
         *self.current.lock() = ended.clone();
+        self.late.lock().clear();
         let answer = tokio::select! {
             biased;
             () = ended.cancelled() => return Err(PgWireError::QueryCanceled),
@@ -146,7 +162,7 @@ impl Connection {
         for warning in &answer.warnings {
             client.send(PgWireBackendMessage::NoticeResponse(answer::warning(warning).into())).await?;
         }
-        answer::rows(answer, format, sql, ended)
+        answer::rows(answer, format, sql, ended, &self.late)
     }
 
     async fn describe(&self, sql: &str) -> Result<Description, ApiError> {
@@ -236,6 +252,16 @@ impl CancelHandler for Running {
 
 #[async_trait]
 impl SimpleQueryHandler for Connection {
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        self._on_query(&mut Telling { client, late: &self.late }, query).await
+    }
+
     async fn do_query<C>(&self, client: &mut C, text: &str) -> PgWireResult<Vec<Response>>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -301,6 +327,16 @@ impl ExtendedQueryHandler for Extended {
 
     fn query_parser(&self) -> Arc<Parser> {
         Arc::new(Parser(self.0.clone()))
+    }
+
+    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Said>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        self._on_execute(&mut Telling { client, late: &self.0.late }, message).await
     }
 
     async fn do_query<C>(&self, client: &mut C, portal: &Portal<Said>, _: usize) -> PgWireResult<Response>

@@ -7,12 +7,14 @@
 //!   begins ends with the connection.
 //! - Nothing is written. `BEGIN`, `COMMIT` and the harmless settings that drivers send are answered and change nothing: every
 //!   question sees the tables as they are at its own begin.
-//! - What must be said with a result (a file of history that cannot be read, figures with noise) comes as a `WARNING` before it.
+//! - What must be said with a result (a file of history that cannot be read, figures with noise) comes as a `WARNING` before it; what is
+//!   found while its rows come (a worker that was lost), after the last of them.
 //! - A query ends when its client cancels it (psql's Ctrl-C) or is gone.
 
 mod answer;
 mod catalog;
 mod connection;
+mod late;
 mod word;
 
 use std::io;

@@ -1,7 +1,12 @@
 //! Any SQL, over REST: the query, and the tables and columns that there are.
 //!
 //! The answer is streamed while it is made; a client that goes away cancels its query. JSON says at its end whether rows
-//! were cut at a limit or an error came in between; in the other formats the body then ends before it is complete.
+//! were cut at a limit or an error came in between; in the other formats the body then ends before it is complete. What is found while
+//! the rows come is told at the end: by JSON and Parquet themselves, and by a trailer (which a client asks for with `TE: trailers`).
+
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
@@ -10,6 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -78,7 +84,7 @@ pub struct SqlCatalog {
 
 /// Runs a query. `Accept` chooses JSON, CSV, an Arrow IPC stream or Parquet.
 #[utoipa::path(post, path = "/api/v1/sql", tag = "sql", operation_id = "run_sql", request_body = SqlQuery, responses(
-    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too", content(
+    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too", content(
         (SqlAnswer = "application/json"),
         (String = "text/csv"),
         (Vec<u8> = "application/vnd.apache.arrow.stream"),
@@ -98,8 +104,13 @@ pub async fn run(
     let answer = query::ask(&state, &caller, "rest", &query.sql).await?;
     let warnings = ascii_json(&answer.warnings);
     let encoder = Encoder::new(format, &answer.schema, answer.warnings.clone()).map_err(ApiError::internal)?;
-    let mut response = HttpBody::from_stream(chunks(encoder, answer)).into_response();
+    let late = Arc::new(OnceLock::new());
+    let chunks = HttpBody::from_stream(chunks(encoder, answer, Arc::clone(&late)));
+    // Compression asks once more after the end, for trailers too.
+    let body = chunks.with_trailers(poll_fn(move |_| Poll::Ready(trailers(&late))));
+    let mut response = HttpBody::new(body).into_response();
     let headers = response.headers_mut();
+    headers.insert(header::TRAILER, HeaderValue::from_name(WARNINGS));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if let Ok(value) = HeaderValue::from_str(&warnings) {
         headers.insert(WARNINGS, value);
@@ -107,23 +118,35 @@ pub async fn run(
     Ok(response)
 }
 
-/// The encoded answer, piece by piece as the rows come.
-fn chunks(encoder: Encoder, answer: Answer) -> impl futures_util::Stream<Item = Result<Bytes, encode::Broken>> {
-    stream::unfold(Some((encoder, answer)), |running| async move {
-        let (mut encoder, mut answer) = running?;
+/// The encoded answer, piece by piece as the rows come; in the end, what was found meanwhile.
+fn chunks(
+    encoder: Encoder,
+    answer: Answer,
+    late: Arc<OnceLock<Vec<String>>>,
+) -> impl futures_util::Stream<Item = Result<Bytes, encode::Broken>> {
+    stream::unfold(Some((encoder, answer, late)), |running| async move {
+        let (mut encoder, mut answer, late) = running?;
         let (chunk, goes_on) = match answer.next().await {
             Some(Ok(rows)) => (encoder.rows(&rows), true),
             Some(Err(error)) => (encoder.end(Some(error)), false),
             None => {
-                encoder.warn(answer.later_warnings());
+                let later = late.get_or_init(|| answer.later_warnings());
+                encoder.warn(later.clone());
                 (encoder.end(None), false)
             }
         };
         let goes_on = goes_on && chunk.is_ok();
-        Some((chunk, goes_on.then_some((encoder, answer))))
+        Some((chunk, goes_on.then_some((encoder, answer, late))))
     })
     // Compression asks once more after the end.
     .fuse()
+}
+
+/// The trailer of an answer, when there is anything to say in it.
+fn trailers(late: &OnceLock<Vec<String>>) -> Option<Result<HeaderMap, axum::Error>> {
+    let later = late.get().filter(|later| !later.is_empty())?;
+    let value = HeaderValue::from_str(&ascii_json(later)).ok()?;
+    Some(Ok(HeaderMap::from_iter([(WARNINGS, value)])))
 }
 
 /// JSON in ASCII, for a header.

@@ -4762,7 +4762,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too */
+            /** @description `rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too */
             200: {
                 headers: {
                     [name: string]: unknown;

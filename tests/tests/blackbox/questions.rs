@@ -1,13 +1,13 @@
 //! Questions in SQL through every door: the same text by the same account gives the same numbers, and the same refusal.
 
-mod adbc;
+pub mod adbc;
 mod audited;
 mod damaged;
 mod everywhere;
 mod formats;
 mod jdbc;
 mod live;
-mod postgres;
+pub mod postgres;
 mod refused;
 
 use anyhow::{Context, Result, ensure};

@@ -1,6 +1,7 @@
 //! A server and two worker processes on the same history: the answers of a server alone, also when workers are killed in
 //! the middle of a query.
 
+mod doors;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -91,13 +92,19 @@ impl Field {
         self.dir.path()
     }
 
-    /// The same server again, with workers.
+    /// The folder of exports.
+    fn exports(&self) -> PathBuf {
+        self.folder().join("exports")
+    }
+
+    /// The same server again, with workers and all doors.
     async fn with_workers(&mut self, workers: &[&Worker], certificate: &Certificate) -> Result<()> {
         let urls: Vec<&str> = workers.iter().map(|worker| worker.url.as_str()).collect();
         let settings = format!(
             "[history]\nflush_interval_s = 3600\n[sql]\nworkers = {urls:?}\nworkers_token = {TOKEN:?}\nworkers_ca = {:?}\n\
-             workers_shares = 2\nworkers_bytes_min = 1000\n",
-            certificate.certificate
+             workers_shares = 2\nworkers_bytes_min = 1000\nflight = \"127.0.0.1:0\"\npostgres = \"127.0.0.1:0\"\n[exports]\nurl = \"file://{}\"\n",
+            certificate.certificate,
+            self.exports().display()
         );
         std::fs::write(&self.settings, settings)?;
         self.instance.kill()?;

@@ -136,6 +136,7 @@ impl Live {
         while let Some(batch) = stream.next().await {
             rows.add(&batch?, &key).map_err(|error| QueryError::Data { message: error.to_string() })?;
         }
+        rows.warn(stream.later_warnings());
         Ok(Computed { rows, reads: std::mem::take(&mut stream.reads) })
     }
 

@@ -42,6 +42,13 @@ impl Rows {
         self.rows.len()
     }
 
+    /// Adds what was found while the rows came.
+    pub fn warn(&mut self, later: Vec<String>) {
+        if let Some(serde_json::Value::Array(warnings)) = self.about.get_mut("warnings") {
+            warnings.extend(later.into_iter().map(serde_json::Value::String));
+        }
+    }
+
     /// Adds the rows of a batch.
     pub fn add(&mut self, batch: &RecordBatch, key: &RowKey) -> Result<(), ArrowError> {
         let options = FormatOptions::default();

@@ -65,7 +65,7 @@ pub enum Encoder {
     Json { started: bool, any: bool, head: Vec<u8>, warnings: Vec<String> },
     Csv { head: bool, schema: SchemaRef },
     Arrow(StreamWriter<Vec<u8>>),
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Parquet { writer: Box<ArrowWriter<Vec<u8>>>, warnings: Vec<String> },
 }
 
 impl Encoder {
@@ -79,14 +79,12 @@ impl Encoder {
             Format::Csv => Self::Csv { head: true, schema: schema.clone() },
             Format::ArrowStream => Self::Arrow(StreamWriter::try_new(Vec::new(), &query::told(schema, &warnings))?),
             Format::Parquet => {
-                // Not only in the schema, which Parquet keeps in a form of Arrow's own.
-                let said = (!warnings.is_empty()).then(|| vec![KeyValue::new(query::WARNINGS_KEY.to_owned(), json!(warnings).to_string())]);
                 let properties = WriterProperties::builder()
-                    .set_key_value_metadata(said)
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
                     .build();
-                Self::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), query::told(schema, &warnings), Some(properties))?))
+                let writer = Box::new(ArrowWriter::try_new(Vec::new(), query::told(schema, &warnings), Some(properties))?);
+                Self::Parquet { writer, warnings }
             }
         })
     }
@@ -108,16 +106,16 @@ impl Encoder {
                 writer.write(batch)?;
                 Ok(std::mem::take(writer.get_mut()).into())
             }
-            Self::Parquet(writer) => {
+            Self::Parquet { writer, .. } => {
                 writer.write(batch)?;
                 Ok(std::mem::take(writer.inner_mut()).into())
             }
         }
     }
 
-    /// What was found while the rows came. Formats that tell warnings in the header alone have no place for it.
+    /// What was found while the rows came. Formats without an end that could say it leave it to whoever carries them.
     pub fn warn(&mut self, later: Vec<String>) {
-        if let Self::Json { warnings, .. } = self {
+        if let Self::Json { warnings, .. } | Self::Parquet { warnings, .. } = self {
             warnings.extend(later);
         }
     }
@@ -149,7 +147,11 @@ impl Encoder {
                 writer.finish()?;
                 Ok(std::mem::take(writer.get_mut()).into())
             }
-            Self::Parquet(writer) => {
+            Self::Parquet { writer, warnings } => {
+                // Not only in the schema, which Parquet keeps in a form of Arrow's own, and which does not know what came later.
+                if !warnings.is_empty() {
+                    writer.append_key_value_metadata(KeyValue::new(query::WARNINGS_KEY.to_owned(), json!(warnings).to_string()));
+                }
                 writer.finish()?;
                 Ok(std::mem::take(writer.inner_mut()).into())
             }
