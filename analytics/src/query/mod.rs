@@ -33,6 +33,7 @@ mod stream;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 pub use caller::{Caller, GROUP_MIN, PrivacyKey};
 pub use engine::{ColumnInfo, QueryEngine, TableInfo};

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use uuid::Uuid;
 
 use super::error::{self, Bound, Place, QueryError};
+use super::unnamed;
 
 /// Deepest nesting of a text; the parser recurses.
 const NESTING_MAX: usize = 64;
@@ -65,6 +66,9 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
     let mut accepted = check(statement)?;
     accepted.parameters = parameters(&mut accepted.statement)?;
     read_ids(&mut accepted.statement);
+    if let Some(sql) = of_sql(&mut accepted.statement) {
+        unnamed::tell_apart(sql);
+    }
     Ok(accepted)
 }
 

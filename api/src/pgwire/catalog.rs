@@ -4,6 +4,7 @@ mod functions;
 mod information;
 mod rewriting;
 mod settings;
+mod standard;
 
 use std::sync::Arc;
 

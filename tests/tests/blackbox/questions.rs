@@ -9,6 +9,7 @@ mod jdbc;
 mod live;
 pub mod postgres;
 mod refused;
+mod tools;
 
 use anyhow::{Context, Result, ensure};
 use rollcall_tests::district::{self, District, Student, now_ms, scan};

@@ -16,6 +16,8 @@ use datafusion::prelude::{SessionContext, create_udf};
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 
+use super::standard;
+
 const COLUMNS: &str = "columns";
 const DATA_TYPE: &str = "data_type";
 
@@ -45,18 +47,19 @@ struct Information {
 #[async_trait]
 impl SchemaProvider for Information {
     fn table_names(&self) -> Vec<String> {
-        self.inner.table_names()
+        self.inner.table_names().into_iter().chain(standard::names().map(str::to_owned)).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         match self.inner.table(name).await? {
             Some(table) if name == COLUMNS => Ok(Some(Arc::new(named(table)?))),
+            None => standard::table(name),
             table => Ok(table),
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name)
+        self.inner.table_exist(name) || standard::names().any(|known| known == name)
     }
 }
 

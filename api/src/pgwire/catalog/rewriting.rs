@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query,
-    SelectItem, SetExpr, Statement, Subscript, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, Query, SelectItem, SetExpr, Statement, Subscript, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,7 +15,14 @@ const AGGREGATES: [&str; 11] =
     ["array_agg", "avg", "bool_and", "bool_or", "count", "every", "first_value", "max", "min", "string_agg", "sum"];
 
 /// Lists of columns of constraints and indexes. There are neither, and the library's empty tables of them have texts in these places.
-const KEYS: [&str; 4] = ["conkey", "confkey", "indoption", "i_indoption"];
+const KEYS: [&str; 5] = ["conkey", "confkey", "indkey", "indoption", "i_indoption"];
+
+/// Columns that are true or false, which some drivers compare with a letter.
+const FLAGS: [&str; 8] =
+    ["attisdropped", "attnotnull", "atthasdef", "indisclustered", "indisprimary", "indisunique", "relhasrules", "relhassubclass"];
+
+/// Columns of `pg_type` that hold functions by their names; drivers join them with the numbers of functions.
+const FUNCTIONS: [&str; 4] = ["typinput", "typoutput", "typreceive", "typsend"];
 
 /// Columns of `pg_class` that PostgreSQL has and the library has not.
 const ABSENT: [&str; 2] = ["relacl", "reloptions"];
@@ -83,7 +90,15 @@ impl VisitorMut for OneRow {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             Expr::Subquery(query) => certain(query),
-            Expr::CompoundFieldAccess { access_chain, .. } if is_of_a_key(access_chain) => *expr = Expr::Value(Value::Null.into()),
+            Expr::CompoundFieldAccess { root, access_chain } if is_of_a_key(root, access_chain) => *expr = Expr::Value(Value::Null.into()),
+            // The numbers of the columns of a constraint, as a value.
+            Expr::Function(function) if is_called(function, "generate_series") => *expr = Expr::Value(Value::Null.into()),
+            // PostgreSQL's own type of names is text.
+            Expr::Cast { data_type, .. } if is_named(data_type, "name") => *data_type = DataType::Text,
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+                compared(left, right);
+                compared(right, left);
+            }
             // After a name the dot says which table a column is of.
             Expr::CompoundFieldAccess { root, access_chain } if matches!(**root, Expr::Nested(_) | Expr::Function(_)) => {
                 access_chain.iter_mut().for_each(bracketed);
@@ -102,10 +117,39 @@ fn absent(item: &mut SelectItem) {
 }
 
 /// An element of a list of columns, of which there is none.
-fn is_of_a_key(access_chain: &[AccessExpr]) -> bool {
-    match access_chain {
-        [AccessExpr::Dot(Expr::Identifier(name)), AccessExpr::Subscript(_)] => KEYS.contains(&name.value.to_ascii_lowercase().as_str()),
+fn is_of_a_key(root: &Expr, access_chain: &[AccessExpr]) -> bool {
+    match (root, access_chain) {
+        (_, [AccessExpr::Dot(Expr::Identifier(name)), AccessExpr::Subscript(_)]) | (Expr::Identifier(name), [AccessExpr::Subscript(_)]) => {
+            KEYS.contains(&name.value.to_ascii_lowercase().as_str())
+        }
         _ => false,
+    }
+}
+
+fn is_called(function: &Function, name: &str) -> bool {
+    function.name.0.last().is_some_and(|last| last.to_string().eq_ignore_ascii_case(name))
+}
+
+/// What a column is compared with, in the column's own type.
+fn compared(column: &Expr, with: &mut Expr) {
+    let name = match column {
+        Expr::Identifier(name) => name,
+        Expr::CompoundIdentifier(parts) if !parts.is_empty() => &parts[parts.len() - 1],
+        _ => return,
+    };
+    let name = name.value.to_ascii_lowercase();
+    match with {
+        Expr::Value(value) if FLAGS.contains(&name.as_str()) => {
+            if let Value::SingleQuotedString(text) = &value.value {
+                value.value = Value::Boolean(matches!(text.as_str(), "t" | "true"));
+            }
+        }
+        Expr::CompoundIdentifier(parts) if FUNCTIONS.contains(&name.as_str()) => {
+            if let Some(last) = parts.last_mut().filter(|last| last.value.eq_ignore_ascii_case("oid")) {
+                *last = Ident::new("proname");
+            }
+        }
+        _ => {}
     }
 }
 
@@ -191,10 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn a_column_is_compared_in_its_own_type() {
+        assert_eq!(one_row("SELECT 1 FROM i WHERE i.indisprimary = 't'"), "SELECT 1 FROM i WHERE i.indisprimary = true");
+        assert_eq!(one_row("SELECT 1 FROM t, p WHERE p.oid = t.typreceive"), "SELECT 1 FROM t, p WHERE p.proname = t.typreceive");
+        assert_eq!(one_row("SELECT 'a'::name, k::pg_catalog.name FROM c"), "SELECT 'a'::TEXT, k::TEXT FROM c");
+        assert_eq!(one_row("SELECT generate_series(1, 2) AS i FROM c"), "SELECT NULL AS i FROM c");
+        for untouched in ["SELECT 1 FROM t WHERE t.k = 't' AND t.oid = c.oid", "SELECT * FROM generate_series(1, 2)"] {
+            assert_eq!(one_row(untouched), untouched);
+        }
+    }
+
+    #[test]
     fn a_field_has_its_name_in_brackets() {
         assert_eq!(one_row("SELECT (f(i.k)).n FROM i"), "SELECT (f(i.k))['n'] FROM i");
         assert_eq!(one_row("SELECT con.conkey[pos.n] FROM con, pos"), "SELECT NULL FROM con, pos");
         assert_eq!(one_row("SELECT c.relname, c.relacl FROM c"), "SELECT c.relname, NULL AS relacl FROM c");
+        assert_eq!(one_row("SELECT 1 FROM a WHERE a.n = confkey[i]"), "SELECT 1 FROM a WHERE a.n = NULL");
         for untouched in ["SELECT r.k FROM (SELECT a.k FROM a) AS r", "SELECT con.keys[pos.n] FROM con, pos"] {
             assert_eq!(one_row(untouched), untouched);
         }
