@@ -14,6 +14,8 @@ import psycopg
 def query(connection, step):
     with connection.cursor(binary=step.get("binary", False)) as cursor:
         cursor.execute(step["query"], step.get("parameters"))
+        if cursor.description is None:
+            return {"done": cursor.statusmessage}
         return {"columns": [column.name for column in cursor.description], "rows": [list(row) for row in cursor.fetchall()]}
 
 

@@ -31,13 +31,14 @@ use parking_lot::Mutex;
 use rollcall_analytics::query::{Description, Question, Surroundings};
 use tokio_util::sync::CancellationToken;
 
+use super::cursor::{self, Cursors, Order};
 use super::late::{Late, Telling};
-use super::word::{self, Word};
+use super::word::{self, DISCARD_ALL, Word};
 use super::{answer, catalog};
 use crate::caller::Caller;
 use crate::drivers;
 use crate::problem::ApiError;
-use crate::query;
+use crate::query::{self, Answer};
 use crate::state::ApiState;
 
 /// Named in the audit.
@@ -68,12 +69,14 @@ pub struct Connection {
     around: Mutex<Option<(Vec<String>, Surroundings)>>,
     /// What is to be said after the rows that run.
     late: Late,
+    cursors: Cursors,
 }
 
 /// A statement as it is kept between its parsing and its execution.
 #[derive(Clone)]
 pub enum Said {
     Word(Word),
+    Order(Order),
     Question { sql: String, described: Description },
 }
 
@@ -90,6 +93,7 @@ impl Connection {
             current,
             around: Mutex::default(),
             late: Late::default(),
+            cursors: Cursors::default(),
         }
     }
 
@@ -139,8 +143,49 @@ impl Connection {
         }
     }
 
-    /// The rows of a question. What must be said with them goes to the client first.
+    /// What ends the query that begins now, whoever wishes it to.
+    fn begin(&self) -> CancellationToken {
+        let ended = self.gone.child_token();
+        *self.current.lock() = ended.clone();
+        self.late.lock().clear();
+        ended
+    }
+
+    /// The rows of a question.
     async fn ask<C>(&self, client: &mut C, sql: &str, values: &[ScalarValue], format: &Format) -> PgWireResult<Response>
+    where
+        C: Sink<PgWireBackendMessage> + Unpin + Send,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let ended = self.begin();
+        let answer = self.answer(client, sql, values, &ended).await?;
+        answer::rows(answer, format, sql, ended, &self.late)
+    }
+
+    /// What comes of a statement about a cursor.
+    async fn order<C>(&self, client: &mut C, order: Order, format: &Format) -> PgWireResult<Response>
+    where
+        C: Sink<PgWireBackendMessage> + Unpin + Send,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let ended = self.begin();
+        match order {
+            Order::Declare { name, holds, sql } => {
+                self.cursors.admit(&name)?;
+                let answer = self.answer(client, &sql, &[], &ended).await?;
+                self.cursors.open(name, holds, answer);
+                Ok(Response::Execution(Tag::new("DECLARE CURSOR")))
+            }
+            Order::Fetch { name, rows } => self.cursors.fetch(&name, rows, format, ended, &self.late),
+            Order::Close(name) => {
+                self.cursors.close(name.as_deref())?;
+                Ok(Response::Execution(Tag::new("CLOSE CURSOR")))
+            }
+        }
+    }
+
+    /// Begins a question. What must be said with its rows goes to the client first.
+    async fn answer<C>(&self, client: &mut C, sql: &str, values: &[ScalarValue], ended: &CancellationToken) -> PgWireResult<Answer>
     where
         C: Sink<PgWireBackendMessage> + Unpin + Send,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
@@ -151,9 +196,6 @@ impl Connection {
             let text = if around.is_some() { catalog::readable(sql) } else { sql.to_owned() };
             query::ask_with(&self.state, &caller, DOOR, &Question { sql: &text, values, around: around.as_ref() }).await
         };
-        let ended = self.gone.child_token();
-        *self.current.lock() = ended.clone();
-        self.late.lock().clear();
         let answer = tokio::select! {
             biased;
             () = ended.cancelled() => return Err(PgWireError::QueryCanceled),
@@ -162,7 +204,16 @@ impl Connection {
         for warning in &answer.warnings {
             client.send(PgWireBackendMessage::NoticeResponse(answer::warning(warning).into())).await?;
         }
-        answer::rows(answer, format, sql, ended, &self.late)
+        Ok(answer)
+    }
+
+    fn respond(&self, word: Word) -> PgWireResult<Response> {
+        match word {
+            Word::Begin => self.cursors.begin(),
+            Word::Done(DISCARD_ALL) => self.cursors.close(None)?,
+            _ => {}
+        }
+        respond(word)
     }
 
     async fn describe(&self, sql: &str) -> Result<Description, ApiError> {
@@ -186,6 +237,7 @@ fn respond(word: Word) -> PgWireResult<Response> {
         Word::Done(tag) => Ok(Response::Execution(Tag::new(tag))),
         Word::Begin => Ok(Response::TransactionStart(Tag::new("BEGIN"))),
         Word::End(tag) => Ok(Response::TransactionEnd(Tag::new(tag))),
+        Word::Back => Ok(Response::TransactionStart(Tag::new("ROLLBACK"))),
         Word::Show(name, value) => answer::text(&name, value),
         Word::Refused(message) => Err(answer::refused(message)),
     }
@@ -271,9 +323,10 @@ impl SimpleQueryHandler for Connection {
     {
         let mut responses = Vec::new();
         for sql in word::split(text) {
-            responses.push(match word::of(&sql) {
-                Some(word) => respond(word)?,
-                None => self.ask(client, &sql, &[], &Format::UnifiedText).await?,
+            responses.push(match (cursor::read(&sql), word::of(&sql)) {
+                (Some(order), _) => self.order(client, order, &Format::UnifiedText).await?,
+                (None, Some(word)) => self.respond(word)?,
+                (None, None) => self.ask(client, &sql, &[], &Format::UnifiedText).await?,
             });
         }
         Ok(responses)
@@ -291,6 +344,9 @@ impl QueryParser for Parser {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
+        if let Some(order) = cursor::read(sql) {
+            return Ok(Some(Said::Order(order)));
+        }
         if let Some(word) = word::of(sql) {
             return Ok(Some(Said::Word(word)));
         }
@@ -300,7 +356,7 @@ impl QueryParser for Parser {
 
     fn get_parameter_types(&self, said: &Said) -> PgWireResult<Vec<Type>> {
         match said {
-            Said::Word(_) => Ok(Vec::new()),
+            Said::Word(_) | Said::Order(_) => Ok(Vec::new()),
             Said::Question { described, .. } => described.parameters.fields().iter().map(|field| into_pg_type(field.data_type())).collect(),
         }
     }
@@ -311,7 +367,8 @@ impl QueryParser for Parser {
                 &arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(name, DataType::Utf8, false)]),
                 format.unwrap_or(&Format::UnifiedText),
             ),
-            Said::Word(_) => Ok(Vec::new()),
+            Said::Order(Order::Fetch { name, .. }) => self.0.cursors.columns(name, format.unwrap_or(&Format::UnifiedText)),
+            Said::Word(_) | Said::Order(_) => Ok(Vec::new()),
             Said::Question { described, .. } => answer::columns(&described.columns, format.unwrap_or(&Format::UnifiedText)),
         }
     }
@@ -347,7 +404,8 @@ impl ExtendedQueryHandler for Extended {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         match &portal.statement.statement {
-            Said::Word(word) => respond(word.clone()),
+            Said::Word(word) => self.0.respond(word.clone()),
+            Said::Order(order) => self.0.order(client, order.clone(), &portal.result_column_format).await,
             Said::Question { sql, described } => {
                 let types: Vec<Option<&DataType>> = described.parameters.fields().iter().map(|field| Some(field.data_type())).collect();
                 let values = match deserialize_parameters(portal, &types)? {

@@ -5,15 +5,17 @@
 //! - Accounts are those of the pages: e-mail and password, or an API token as the password. Both travel as they are, so the
 //!   door asks for TLS unless the peer is on this machine. Argon2id does not go together with SCRAM. The session that a password
 //!   begins ends with the connection.
-//! - Nothing is written. `BEGIN`, `COMMIT` and the harmless settings that drivers send are answered and change nothing: every
+//! - Nothing is written. `BEGIN`, `COMMIT`, savepoints and the harmless settings that drivers send are answered and change nothing: every
 //!   question sees the tables as they are at its own begin.
 //! - What must be said with a result (a file of history that cannot be read, figures with noise) comes as a `WARNING` before it; what is
 //!   found while its rows come (a worker that was lost), after the last of them.
+//! - Cursors (`DECLARE`, `FETCH`, `CLOSE`) go forward over the rows of a query that runs meanwhile.
 //! - A query ends when its client cancels it (psql's Ctrl-C) or is gone.
 
 mod answer;
 mod catalog;
 mod connection;
+mod cursor;
 mod late;
 mod word;
 

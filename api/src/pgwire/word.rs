@@ -11,6 +11,8 @@ pub enum Word {
     Begin,
     /// `COMMIT` or `ROLLBACK`.
     End(&'static str),
+    /// `ROLLBACK TO` a savepoint: the transaction goes on, also after an error.
+    Back,
     /// `SHOW` of a setting: its name and value.
     Show(String, &'static str),
     Refused(String),
@@ -41,6 +43,9 @@ const HARMLESS: [&str; 22] = [
     "timezone",
     "transaction",
 ];
+
+/// The tag of `DISCARD`.
+pub const DISCARD_ALL: &str = "DISCARD ALL";
 
 /// The version of PostgreSQL whose protocol and catalog tools may expect.
 pub const SERVER_VERSION: &str = "16.6";
@@ -85,15 +90,21 @@ fn shown(name: &str) -> Option<&'static str> {
 /// The statement as a word of the door; `None`: it is a question.
 pub fn of(sql: &str) -> Option<Word> {
     let text = sql.trim().trim_end_matches(';').trim().to_ascii_lowercase();
+    if text.contains(';') {
+        // Several statements of which one cannot be read: not as if there were only the first.
+        return None;
+    }
     let mut words = text.split(|at: char| at.is_whitespace() || at == '=').filter(|word| !word.is_empty());
     Some(match words.next()? {
         "begin" | "start" => Word::Begin,
         "commit" | "end" => Word::End("COMMIT"),
+        "rollback" if words.any(|word| word == "to") => Word::Back,
         "rollback" | "abort" => Word::End("ROLLBACK"),
-        "savepoint" | "release" => Word::Refused("there are no savepoints: nothing is written".to_owned()),
-        "discard" => Word::Done("DISCARD ALL"),
+        // Nothing is written that would have to be undone.
+        "savepoint" => Word::Done("SAVEPOINT"),
+        "release" => Word::Done("RELEASE"),
+        "discard" => Word::Done(DISCARD_ALL),
         "deallocate" => Word::Done("DEALLOCATE"),
-        "close" => Word::Done("CLOSE CURSOR"),
         "reset" => Word::Done("RESET"),
         "unlisten" => Word::Done("UNLISTEN"),
         "set" => {
@@ -143,13 +154,25 @@ mod tests {
         done("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET");
         done("SET TIME ZONE 'Europe/Berlin'", "SET");
         done("DISCARD ALL", "DISCARD ALL");
+        done("SAVEPOINT _EXEC_SVP_1", "SAVEPOINT");
+        done("release _EXEC_SVP_1", "RELEASE");
+        assert_eq!(of("ROLLBACK TO SAVEPOINT a"), Some(Word::Back));
         assert_eq!(of("BEGIN READ ONLY"), Some(Word::Begin));
+        assert_eq!(of("rollback"), Some(Word::End("ROLLBACK")));
         assert_eq!(of(" commit ; "), Some(Word::End("COMMIT")));
         assert_eq!(of("SHOW transaction isolation level"), Some(Word::Show("transaction isolation level".to_owned(), "read committed")));
-        for question in ["SELECT 1", "show tables", "SHOW COLUMNS FROM scans", "with x as (select 1) select * from x", "table scans", ""] {
+        for question in [
+            "SELECT 1",
+            "show tables",
+            "SHOW COLUMNS FROM scans",
+            "with x as (select 1) select * from x",
+            "table scans",
+            "",
+            "BEGIN; selct 1",
+        ] {
             assert_eq!(of(question), None, "{question}");
         }
-        for refused in ["SET datafusion.execution.batch_size = 1", "set role admin", "SHOW data_directory", "savepoint a"] {
+        for refused in ["SET datafusion.execution.batch_size = 1", "set role admin", "SHOW data_directory"] {
             assert!(matches!(of(refused), Some(Word::Refused(_))), "{refused}");
         }
     }

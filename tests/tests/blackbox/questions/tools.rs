@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use rollcall_tests::district::PASSWORD;
 use serde_json::{Value, json};
 
-use super::postgres::{connection, through_psycopg};
+use super::adbc::says;
+use super::postgres::{connection, through_psql, through_psycopg};
 use super::{ANALYST, Asked, OFFICE};
 
 const ENVIRONMENT: [(&str, &str); 1] = [("ROLLCALL_SQL_POSTGRES", "127.0.0.1:0")];
@@ -188,4 +189,65 @@ async fn the_drivers_of_bi_tools_get_the_answers_that_they_connect_with() -> Res
     let answer = driver.next()?;
     ensure!(answer["ok"]["rows"].to_string().contains("dir") && !answer["ok"]["rows"].to_string().contains("badge"), "{answer}");
     Ok(())
+}
+
+/// As psqlodbc reads when it is set to take large results some rows at a time, and as psql does with FETCH_COUNT.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_gives_its_rows_some_at_a_time_and_ends() -> Result<()> {
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let declared = "declare \"SQL_CUR0x1\" cursor with hold for select value from generate_series(1, 20250) order by value";
+    let together =
+        format!("BEGIN; {declared}; fetch 100 in \"SQL_CUR0x1\"; fetch 2 in \"SQL_CUR0x1\"; COMMIT; close \"SQL_CUR0x1\"; select 'after'");
+    let printed = through_psql(&office, &together)?;
+    let expected: String = (1..=102).map(|value| format!("{value}\n")).collect();
+    ensure!(printed.contains("DECLARE CURSOR") && printed.ends_with("after\n"), "{printed}");
+    ensure!(printed.replace("BEGIN\n", "").replace("DECLARE CURSOR\n", "").starts_with(&expected), "{printed}");
+
+    let saved = "BEGIN; SAVEPOINT a; SELECT 1; RELEASE a; SAVEPOINT b; ROLLBACK TO b; SELECT 2; COMMIT";
+    let printed = through_psql(&office, saved)?;
+    ensure!(printed == "BEGIN\nSAVEPOINT\n1\nRELEASE\nSAVEPOINT\nROLLBACK\n2\nCOMMIT\n", "{printed}");
+
+    let fetch = |rows: &str, binary: bool| json!({"query": format!("FETCH {rows} FROM \"SQL_CUR0x1\""), "binary": binary});
+    let mut steps = vec![json!({"query": "BEGIN"}), json!({"query": declared}), fetch("FORWARD 20000", false), fetch("100", true)];
+    steps.extend([json!({"query": "COMMIT"}), json!({"query": "BEGIN"}), fetch("ALL", false), fetch("10", true)]);
+    steps.extend([json!({"query": declared}), json!({"query": "CLOSE \"SQL_CUR0x1\""}), fetch("1", false), json!({"query": "ROLLBACK"})]);
+    steps.extend([json!({"query": "DECLARE c CURSOR FOR SELECT dri FROM scans"}), json!({"query": "DECLARE c CURSOR FOR SELECT 1"})]);
+    steps.extend([json!({"query": "BEGIN"}), json!({"query": "FETCH c"}), json!({"query": "FETCH BACKWARD 1 FROM c"})]);
+    steps.extend((0..5).map(|number| json!({"query": format!("DECLARE c{number} CURSOR FOR SELECT 1")})));
+    steps.extend([json!({"query": "DISCARD ALL"}), json!({"query": "DECLARE c5 CURSOR FOR SELECT 1"})]);
+    let mut driver = through_psycopg(&office, Value::Array(steps))?;
+    let mut next = || driver.next();
+    let done = |answer: Value, tag: &str| {
+        ensure!(answer["ok"]["done"] == tag, "{tag}: {answer}");
+        Ok(())
+    };
+    let rows = |answer: Value, first: u64, count: usize| {
+        let rows = answer["ok"]["rows"].as_array().with_context(|| answer.to_string())?;
+        ensure!(rows.len() == count && rows.first().is_none_or(|row| row[0] == first), "{first}: {} rows, {:?}", rows.len(), rows.first());
+        Ok(())
+    };
+    done(next()?, "BEGIN")?;
+    done(next()?, "DECLARE CURSOR")?;
+    rows(next()?, 1, 20_000)?;
+    rows(next()?, 20_001, 100)?;
+    done(next()?, "COMMIT")?;
+    done(next()?, "BEGIN")?;
+    rows(next()?, 20_101, 150)?;
+    rows(next()?, 0, 0)?;
+    ensure!(next()?["code"] == "42P03", "there is one of this name");
+    done(next()?, "CLOSE CURSOR")?;
+    ensure!(next()?["code"] == "34000", "it is closed");
+    done(next()?, "ROLLBACK")?;
+    says(&next()?, "no column \"dri\"")?;
+    done(next()?, "DECLARE CURSOR")?;
+    done(next()?, "BEGIN")?;
+    ensure!(next()?["code"] == "34000", "it was not held over the transaction");
+    says(&next()?, "FETCH is refused")?;
+    for number in 0..5 {
+        let answer = next()?;
+        ensure!((answer["code"] == "53400") == (number == 4), "{number}: {answer}");
+    }
+    done(next()?, "DISCARD ALL")?;
+    done(next()?, "DECLARE CURSOR")
 }
