@@ -46,18 +46,22 @@ impl Eraser {
 
     /// Carries out what is open, once. May be repeated. One that fails does not keep the others waiting; the last failure is returned.
     pub async fn look(&self, shutdown: &CancellationToken) -> Result<(), ApiError> {
-        let mut outcome = Ok(());
-        for (district, person, before) in erasure::open(&self.store).await? {
-            if shutdown.is_cancelled() {
-                break;
-            }
-            match self.carry_out(district, person, before).await {
-                Ok(true) => erasure::history_is_done(&self.store, district, person, before).await?,
-                Ok(false) => {}
-                Err(error) => outcome = Err(error),
+        let (mut outcome, mut after) = (Ok(()), None);
+        loop {
+            let open = erasure::open(&self.store, after).await?;
+            let Some((district, person, _)) = open.last() else { return outcome };
+            after = Some((*district, *person));
+            for (district, person, before) in open {
+                if shutdown.is_cancelled() {
+                    return outcome;
+                }
+                match self.carry_out(district, person, before).await {
+                    Ok(true) => erasure::history_is_done(&self.store, district, person, before).await?,
+                    Ok(false) => {}
+                    Err(error) => outcome = Err(error),
+                }
             }
         }
-        outcome
     }
 
     /// Whether no file can have rows of the person any more.

@@ -1,6 +1,7 @@
 //! What engagement reads and writes: consents, allowed resources, the stored events of a meeting, and the append-only
 //! history of windows.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::attendance::SINK;
 use crate::connection::{Store, Tenant};
+use crate::erasure;
 use crate::error::StoreError;
 
 /// The reader of the log that computes engagement.
@@ -269,9 +271,12 @@ impl Store {
     }
 
     /// Appends each window of one district that differs from the newest revision of it, all or none. A window without
-    /// data is written only where it takes one back. The same call may be made again: then nothing differs.
+    /// data is written only where it takes one back. The same call may be made again: then nothing differs. Who was erased since a window
+    /// began is not named in it.
     pub async fn append_windows(&self, district: DistrictId, windows: &[EngagementWindow]) -> Result<u64, StoreError> {
         let mut tenant = self.tenant(district).await?;
+        erasure::hold(&mut tenant).await?;
+        let windows = &unerased(&mut tenant, windows).await?;
         let qualified =
             |table: &str| COMPARED.split(", ").map(|column| format!("{table}.{}", column.trim())).collect::<Vec<_>>().join(", ");
         let statement = format!(
@@ -290,6 +295,26 @@ impl Store {
         tenant.commit().await?;
         Ok(written.rows_affected())
     }
+}
+
+/// The windows without the students who were erased since they began; nearly always the same ones.
+async fn unerased<'a>(tenant: &mut Tenant, windows: &'a [EngagementWindow]) -> Result<Cow<'a, [EngagementWindow]>, StoreError> {
+    let student = |entry: &Value| entry["student"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+    let named = windows.iter().flat_map(|window| window.students.as_array().into_iter().flatten().filter_map(student));
+    let people: Vec<Uuid> = named.collect::<HashSet<_>>().into_iter().collect();
+    let erased = erasure::erased_at(tenant, &people).await?;
+    if erased.is_empty() {
+        return Ok(Cow::Borrowed(windows));
+    }
+    let mut windows = windows.to_vec();
+    for window in &mut windows {
+        let starts = window.starts;
+        let is_erased = |entry: &Value| student(entry).and_then(|id| erased.get(&id)).is_some_and(|at| *at >= starts);
+        if let Some(students) = window.students.as_array_mut() {
+            students.retain(|entry| !is_erased(entry));
+        }
+    }
+    Ok(Cow::Owned(windows))
 }
 
 /// Consents of a school, or of the district, oldest first.
