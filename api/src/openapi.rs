@@ -41,6 +41,7 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(students::days))
         .routes(routes!(students::day))
         .routes(routes!(erasures::erase, erasures::get))
+        .routes(routes!(erasures::former))
         .routes(routes!(people::list))
         .routes(routes!(people::own_students))
         .routes(routes!(marks::create, marks::list))

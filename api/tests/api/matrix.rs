@@ -85,6 +85,7 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/students/{id=student}/days/{date}", STUDENT),
         change(Method::PUT, "/api/v1/students/{id=former}/erasure", none, [401, 403, 403, 202, 403, 403, 403]),
         get("/api/v1/students/{id=former}/erasure", DISTRICT_OFFICE),
+        get("/api/v1/former-students", DISTRICT_OFFICE),
         get("/api/v1/people?school={school}", OFFICE),
         get("/api/v1/me/students", [401, 403, 403, 403, 403, 200, 403]),
         change(

@@ -210,6 +210,53 @@ async fn a_report_is_as_it_was_known_and_leads_to_scans_and_marks() {
     assert_eq!((seen.len(), seen.iter().collect::<std::collections::BTreeSet<_>>().len()), (30, 30));
 }
 
+/// Sixty more scans of Ada's 3rd, after the one by which she came, and sixty teachers' marks about her 13th, which the office has decided.
+const MANY: &str = "
+    insert into event.scan (district, school, device, seq, ts, received, offline, person, badge, dir, method, log_offset)
+        select district, school, device, seq + 10000 + n, ts + n * interval '1 minute', received + n * interval '1 minute', offline, person, badge,
+            dir, method, log_offset + 10000 + n
+        from event.scan, generate_series(1, 60) n
+        where person = 'a0000000-0000-4000-8000-000000000001' and ts = '2026-03-03 16:00Z';
+    insert into rollcall.mark (district, id, school, student, date, status, authority, author, recorded_at, log_offset)
+        select district, gen_random_uuid(), school, student, date, 'present', 'teacher', gen_random_uuid(), recorded_at + n * interval '1 minute',
+            log_offset + 10000 + n
+        from rollcall.mark, generate_series(1, 60) n where id = 'b0000000-0000-4000-8000-000000000001'";
+
+#[tokio::test]
+async fn an_explanation_names_people_and_scanners_and_says_what_it_does_not_list() {
+    let (town, office, _) = hand_worked().await;
+    town.as_owner(MANY).await;
+    // The scans by hand have their school's id in the place of a device's.
+    let device = "insert into rollcall.device (district, id, school, kind, name, token_hash)";
+    let hand = "d0000000-0000-4000-8000-000000000000";
+    town.as_owner(&format!("{device} values ('{hand}', '{EAST}', '{EAST}', 'gate', 'Main gate', sha256('hand'))")).await;
+    town.cache.refresh_now().await.unwrap();
+    let of_ada = async |figure: &str, date: &str| {
+        let path = format!(
+            "/api/v1/reports/explain?figure={figure}&school={EAST}&student=a0000000-0000-4000-8000-000000000001&from={date}&to={date}"
+        );
+        get(&town, &office, &path).await["items"][0].clone()
+    };
+    let late = of_ada("unexplained", "2026-03-03").await;
+    assert_eq!((late["scans"].as_array().unwrap().len(), &late["scans_unlisted"]), (50, &11.into()));
+    assert_eq!((&late["scans"][0]["ts"], &late["marks_unlisted"]), (&"2026-03-03T16:00:00.000Z".into(), &0.into()));
+    assert_eq!((&late["scans"][0]["device_name"], &late["zone"]), (&"Main gate".into(), &"America/Chicago".into()));
+    let ill = of_ada("excused", "2026-03-13").await;
+    let marks = ill["marks"].as_array().unwrap();
+    assert_eq!((marks.len(), &ill["marks_unlisted"], &ill["scans_unlisted"]), (50, &11.into(), &0.into()));
+    // The one that decided is among those that are listed, though it is the oldest.
+    assert_eq!((&marks[0]["id"], &marks[0]["section_title"]), (&ill["mark"], &Value::Null));
+    assert_eq!((&late["given"], &late["family"]), (&"".into(), &"".into()), "the district by hand has no names");
+
+    let town_day = town.date.pred_opt().unwrap();
+    let path = format!("/api/v1/reports/explain?figure=enrolled&section={}&from={town_day}&to={town_day}&limit=1", town.own.section);
+    for who in [As::Office, As::Teacher] {
+        let answer = town.get(who, &path).await.body;
+        let row = &answer["items"][0];
+        assert!(row["family"].as_str().is_some_and(|name| !name.is_empty()) && row["period_name"].is_string(), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn an_analyst_gets_groups_of_ten_and_no_student() {
     let (town, _, analyst) = hand_worked().await;

@@ -229,6 +229,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/former-students": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The students who are at no school any more, with how far their erasure is, in order of their ids. */
+        get: operations["list_former_students"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/marks": {
         parameters: {
             query?: never;
@@ -1572,6 +1589,12 @@ export interface components {
              *     retention ends.
              */
             history?: string | null;
+            /**
+             * Format: date
+             * @description From about this date (UTC) on retention has deleted the database's hidden rows too. It deletes whole days or weeks, so that it may
+             *     be some days later. Null: beyond what a calendar knows.
+             */
+            rows_until?: string | null;
             /** Format: uuid */
             student: string;
         };
@@ -1630,6 +1653,8 @@ export interface components {
             date: string;
             /** @description Where the student's day stands with what was concluded of it, and when. */
             day: string;
+            family: string;
+            given: string;
             /** Format: date-time */
             known: string;
             /** Format: int32 */
@@ -1639,18 +1664,29 @@ export interface components {
              * @description The mark that decided.
              */
             mark?: string | null;
-            /** @description The marks about the day, oldest first. */
-            marks: components["schemas"]["MarkInfo"][];
+            /** @description The marks about the day, oldest first: at most 50, the office's and the newest. Of a teacher the own classes and whole days. */
+            marks: components["schemas"]["MarkBehind"][];
+            /**
+             * Format: int64
+             * @description Further marks about the day, whoever may see them, that are not among those 50.
+             */
+            marks_unlisted: number;
             /** Format: uuid */
             period?: string | null;
+            period_name?: string | null;
             /**
              * Format: int32
              * @description Null for a meeting: minutes are kept for days.
              */
             present_min?: number | null;
             rule: string;
-            /** @description The scans of the day in order of time, at most 50; with `as_of`, those that the server had by then. */
+            /** @description The scans of the day in order of time, the first 50; with `as_of`, those that the server had by then. */
             scans: components["schemas"]["ScanBehind"][];
+            /**
+             * Format: int64
+             * @description Further scans of the day that are not in `scans`.
+             */
+            scans_unlisted: number;
             /** Format: int32 */
             scheduled_min: number;
             /** Format: uuid */
@@ -1662,6 +1698,8 @@ export interface components {
             student: string;
             /** Format: int32 */
             unknown_half_days: number;
+            /** @description IANA zone of the school, in which the date and its times are read. */
+            zone: string;
         };
         ExportChange: {
             /** @description False pauses it. What a paused export would have done is not made up for. */
@@ -1747,6 +1785,27 @@ export interface components {
          * @enum {string}
          */
         Figure: "enrolled" | "attended" | "absent" | "excused" | "unexcused" | "unexplained" | "unknown" | "tardy";
+        /** @description A student who is at no school any more, by name. */
+        FormerStudent: {
+            erasure?: components["schemas"]["ErasureInfo"] | null;
+            family: string;
+            given: string;
+            /** @description OneRoster grade code. */
+            grade?: string | null;
+            /** Format: uuid */
+            id: string;
+            /**
+             * Format: date
+             * @description The first date on which the student was not there any more.
+             */
+            left?: string | null;
+            /**
+             * Format: uuid
+             * @description The last school; null: the roster names none.
+             */
+            school?: string | null;
+            school_name?: string | null;
+        };
         /** @description Which part of a report a line is about; what does not name it is null. */
         GroupName: {
             /** @description OneRoster grade code; null in a report by grade: the roster gives none. */
@@ -1830,6 +1889,12 @@ export interface components {
             by: components["schemas"]["By"];
             items: components["schemas"]["LateLine"][];
             total?: components["schemas"]["LateLine"] | null;
+        };
+        /** @description One mark about the day, with the names of the lesson that it is about. */
+        MarkBehind: components["schemas"]["MarkInfo"] & {
+            period_name?: string | null;
+            /** @description Null, like the section: it is about the whole day. */
+            section_title?: string | null;
         };
         MarkInfo: {
             /** Format: date-time */
@@ -2147,6 +2212,31 @@ export interface components {
             next?: string | null;
         };
         /** @description One page of a list. */
+        Page_FormerStudent: {
+            items: {
+                erasure?: components["schemas"]["ErasureInfo"] | null;
+                family: string;
+                given: string;
+                /** @description OneRoster grade code. */
+                grade?: string | null;
+                /** Format: uuid */
+                id: string;
+                /**
+                 * Format: date
+                 * @description The first date on which the student was not there any more.
+                 */
+                left?: string | null;
+                /**
+                 * Format: uuid
+                 * @description The last school; null: the roster names none.
+                 */
+                school?: string | null;
+                school_name?: string | null;
+            }[];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
         Page_MarkInfo: {
             items: {
                 /** Format: date-time */
@@ -2375,6 +2465,8 @@ export interface components {
         ScanBehind: {
             /** Format: uuid */
             device: string;
+            /** @description As it is called in the directory; null: it is not registered any more. */
+            device_name?: string | null;
             dir: components["schemas"]["DirectionName"];
             /** @description It waited in the device's queue. */
             offline: boolean;
@@ -3341,6 +3433,46 @@ export interface operations {
             };
             /** @description `exports_off`, `export_running` */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_former_students: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description Most items of the page, 1 to 1000; 200 unless given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FormerStudent"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

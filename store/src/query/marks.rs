@@ -7,6 +7,7 @@ use rollcall_model::time::UtcMillis;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+use super::Listed;
 use crate::error::StoreError;
 
 /// A mark and its place in the log.
@@ -71,21 +72,21 @@ pub async fn of_day(connection: &mut PgConnection, school: SchoolId, date: Naive
     rows.iter().map(|row| read(row).map(|row| row.mark)).collect()
 }
 
-/// Marks about students' days that had been recorded by an instant, oldest first, each with the place of its day in the list; at
-/// most `most` of them.
+/// Marks about students' days that had been recorded by an instant, oldest first; of each day at most `most`: the office's rather than
+/// teachers', of these the newest, because that is what decides.
 pub async fn of_students(
     connection: &mut PgConnection,
     days: &[(PersonId, NaiveDate)],
     as_of: UtcMillis,
     most: i64,
-) -> Result<Vec<(usize, Mark)>, StoreError> {
+) -> Result<Vec<Listed<Mark>>, StoreError> {
     let (students, dates): (Vec<uuid::Uuid>, Vec<NaiveDate>) = days.iter().map(|(student, date)| (student.0, *date)).unzip();
-    let columns: Vec<String> = COLUMNS.split(", ").map(|column| format!("m.{column}")).collect();
     let statement = format!(
-        "select w.place, {} from unnest($1::uuid[], $2::date[]) with ordinality as w (student, date, place)
-         join rollcall.mark m on m.student = w.student and m.date = w.date and m.recorded_at <= $3
-         order by w.place, m.log_offset limit $4",
-        columns.join(", ")
+        "select w.place, m.* from unnest($1::uuid[], $2::date[]) with ordinality as w (about, on_date, place)
+         cross join lateral (
+             select {COLUMNS}, count(*) over () as rows_in_all from rollcall.mark
+             where student = w.about and date = w.on_date and recorded_at <= $3 order by authority = 'office' desc, log_offset desc limit $4
+         ) m order by w.place, m.log_offset"
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(students)
@@ -94,7 +95,7 @@ pub async fn of_students(
         .bind(most)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok((super::place(row)?, read(row)?.mark))).collect()
+    rows.iter().map(|row| Ok(Listed { place: super::place(row)?, all: super::all(row)?, row: read(row)?.mark })).collect()
 }
 
 /// Whether some mark names this one as superseded.

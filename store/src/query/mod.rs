@@ -12,6 +12,23 @@ pub mod reports;
 pub mod rollups;
 pub mod statuses;
 
+/// A row about one of several days that were asked about, of each of which so many rows are listed and no more.
+#[derive(Clone, Debug)]
+pub struct Listed<Row> {
+    /// Place of the day in the list that was given, from 0.
+    pub place: usize,
+    /// How many rows there are about the day, with those that are not listed.
+    pub all: u64,
+    pub row: Row,
+}
+
+/// How many rows a window counted.
+fn all(row: &sqlx::postgres::PgRow) -> Result<u64, sqlx::Error> {
+    use sqlx::Row;
+    let all: i64 = row.try_get("rows_in_all")?;
+    Ok(all.cast_unsigned())
+}
+
 /// The place in a list that was given with `unnest ... with ordinality`, from 0.
 fn place(row: &sqlx::postgres::PgRow) -> Result<usize, sqlx::Error> {
     use sqlx::Row;

@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::query::marks;
+use crate::query::{Listed, marks};
 
 /// The newest conclusion about one student and one day or period.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,21 +114,20 @@ pub async fn evidence(connection: &mut PgConnection, asked: &Asked, span: Span) 
     Ok(Evidence { scans, marks })
 }
 
-/// The scans of students on their days that the server had by an instant, in order of time, each with the place of its day in the list;
-/// of each day the first `most`.
+/// The scans of students on their days that the server had by an instant, in order of time; of each day the first `most`.
 pub async fn scans_of(
     connection: &mut PgConnection,
     district: DistrictId,
     days: &[(PersonId, Span)],
     as_of: UtcMillis,
     most: i64,
-) -> Result<Vec<(usize, ScanEvidence)>, StoreError> {
+) -> Result<Vec<Listed<ScanEvidence>>, StoreError> {
     let students: Vec<Uuid> = days.iter().map(|(student, _)| student.0).collect();
     let bound = |of: fn(&Span) -> UtcMillis| days.iter().map(|(_, span)| of(span).to_chrono()).collect::<Vec<_>>();
     let rows = sqlx::query(
         "select w.place, s.* from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) with ordinality as w (student, starts, ends, place)
          cross join lateral (
-             select person, device, seq, ts, received, dir, offline, log_offset from rollcall.scan
+             select person, device, seq, ts, received, dir, offline, log_offset, count(*) over () as rows_in_all from rollcall.scan
              where person = w.student and ts >= w.starts and ts < w.ends and received <= $4 order by ts, log_offset limit $5
          ) s order by w.place, s.ts, s.log_offset",
     )
@@ -139,7 +138,7 @@ pub async fn scans_of(
     .bind(most)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok((super::place(row)?, scan(district, row)?))).collect()
+    rows.iter().map(|row| Ok(Listed { place: super::place(row)?, all: super::all(row)?, row: scan(district, row)? })).collect()
 }
 
 fn unknown(district: DistrictId, what: &'static str, word: impl std::fmt::Display) -> StoreError {

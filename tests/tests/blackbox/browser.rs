@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use chrono::{Days, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use chrono_tz::Tz;
 use rollcall_store::embedded::running_url;
 use rollcall_tests::district::{self, District, PASSWORD};
-use rollcall_tests::{Instance, Launch};
+use rollcall_tests::{Instance, Launch, Session};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -58,10 +58,28 @@ async fn fixture(instance: &Instance, dir: &Path) -> Result<Value> {
             "it": account("it"), "analyst": account("analyst"), "schoolOffice": account("school"),
             "school": {"id": section["school"]},
             "section": {"id": id, "title": section["title"]},
+            "left": leaver(instance, &session, &district, &students).await?,
             "students": students,
         }));
     }
     anyhow::bail!("no section of eight meets now: {sections}")
+}
+
+/// A student outside the section that the journeys are about leaves the school today.
+async fn leaver(instance: &Instance, office: &Session, district: &District, stay: &[Value]) -> Result<Value> {
+    let school = office.get("/schools").await?["items"][0].clone();
+    let zone: Tz = school["zone"].as_str().context("no zone")?.parse()?;
+    let students = || district.students.iter().filter(|student| stay.iter().all(|other| other["id"] != student.id.as_str()));
+    let leaver = students().next_back().context("everybody is in the section")?;
+    let named = office.get(&format!("/students/{}", leaver.id)).await?;
+    let url = running_url(instance.data_dir(), "rollcall").context("the private database does not run")?;
+    let mut owner = PgConnection::connect(&url).await?;
+    for table in ["membership", "enrolment"] {
+        let sql = format!("update rollcall.{table} set ends = $1 where person = $2::uuid");
+        let today = Utc::now().with_timezone(&zone).date_naive();
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(today).bind(&leaver.id).execute(&mut owner).await?;
+    }
+    Ok(json!({"id": leaver.id, "given": named["given"], "family": named["family"], "badge": leaver.badge}))
 }
 
 /// Conclusions about four days of this weekday: twenty of forty students came at 10:40, sixteen at 11:10; but two weeks ago all of them at
@@ -85,15 +103,23 @@ async fn with_earlier_days(instance: &Instance, dir: &Path) -> Result<Value> {
     let school = office.get("/schools").await?["items"][0].clone();
     let zone: Tz = school["zone"].as_str().context("no zone")?.parse()?;
     let today = Utc::now().with_timezone(&zone).date_naive();
+    let sections = office.get("/sections").await?;
+    let meets =
+        sections["items"].as_array().into_iter().flatten().find(|section| section["meets_now"] == true).context("nothing meets now")?;
+    let bell: DateTime<Utc> = meets["starts"].as_str().context("no start")?.parse()?;
     let dates: Vec<_> = (1..=4).filter_map(|weeks| today.checked_sub_days(Days::new(7 * weeks))).collect();
     let students = district.students.iter().map(|student| Ok(student.id.parse()?)).collect::<Result<Vec<uuid::Uuid>>>()?;
     let url = running_url(instance.data_dir(), "rollcall").context("the private database does not run")?;
     let mut owner = PgConnection::connect(&url).await?;
     let school_id: uuid::Uuid = school["id"].as_str().context("no school")?.parse()?;
+    let dates_shown = dates[0].to_string();
     let made = sqlx::query(EARLIER).bind(school_id).bind(dates).bind(students).execute(&mut owner).await?;
     ensure!(made.rows_affected() == 4 * 36, "{} conclusions", made.rows_affected());
     Ok(json!({
         "analyst": {"email": "analyst@earlier.example", "password": PASSWORD},
+        "office": {"email": "office@earlier.example", "password": PASSWORD},
+        "date": dates_shown,
+        "bell": (bell - TimeDelta::days(7)).timestamp_millis(),
         "school": {"id": school_id},
         "gate": {"id": district.gate.id, "token": district.gate.token},
         "students": district.students.iter().map(|student| json!({"id": student.id, "badge": student.badge})).collect::<Vec<_>>(),

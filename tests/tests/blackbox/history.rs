@@ -18,7 +18,7 @@ use super::durability::publish;
 const SETTINGS: &str = "[history]\nflush_interval_s = 1\nfile_rows = 1000\ndelete_delay_s = 0\n";
 
 /// The data files that count now.
-fn files(folder: &Path) -> Result<BTreeMap<String, Value>> {
+pub(super) fn files(folder: &Path) -> Result<BTreeMap<String, Value>> {
     let mut edits: Vec<_> = std::fs::read_dir(folder.join("manifest"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     edits.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     edits.sort();

@@ -7,6 +7,7 @@ mod command_line;
 mod database;
 mod day;
 mod durability;
+mod erasure;
 mod exports;
 mod faults;
 mod history;

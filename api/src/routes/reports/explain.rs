@@ -3,21 +3,19 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::NaiveDate;
-use rollcall_model::ids::{MarkId, PeriodId, PersonId, SchoolId, SectionId};
-use rollcall_model::reports::day::{Absence, AttendanceDay, AttendancePeriod, Basis, DayValue, week_of};
-use rollcall_model::status::{Rule, Status};
+use rollcall_model::ids::{PersonId, SchoolId, SectionId};
+use rollcall_model::reports::day::{Absence, AttendanceDay, AttendancePeriod, DayValue, week_of};
 use rollcall_model::time::{UtcMillis, rfc3339};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::behind::{self, ScanBehind};
+use super::behind;
+use super::explained::ExplainedRow;
 use super::{By, Heading, ReportQuery, scope, turn};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
 use crate::page;
 use crate::problem::{ApiError, Problem};
-use crate::routes::marks::MarkInfo;
-use crate::schema::StatusName;
 use crate::state::ApiState;
 
 /// A figure of a report.
@@ -85,55 +83,6 @@ pub struct ExplainQuery {
     pub cursor: Option<String>,
     /// Most items of the page, 1 to 1000; 200 unless given.
     pub limit: Option<usize>,
-}
-
-/// One student and day (of a section: meeting) behind a figure.
-#[derive(Serialize, ToSchema)]
-pub struct ExplainedRow {
-    #[schema(value_type = Uuid)]
-    pub student: PersonId,
-    #[schema(value_type = Uuid)]
-    pub school: SchoolId,
-    #[schema(value_type = String, format = Date)]
-    pub date: NaiveDate,
-    #[schema(value_type = Option<Uuid>)]
-    pub section: Option<SectionId>,
-    #[schema(value_type = Option<Uuid>)]
-    pub period: Option<PeriodId>,
-    #[schema(value_type = StatusName)]
-    pub status: Status,
-    #[schema(value_type = String)]
-    pub rule: Rule,
-    /// What this row adds to the figure.
-    pub adds: u64,
-    pub absent_half_days: u8,
-    pub unknown_half_days: u8,
-    /// `excused`, `unexcused` or `unexplained`; null: not absent.
-    #[schema(value_type = Option<String>)]
-    pub absence: Option<Absence>,
-    pub scheduled_min: u32,
-    /// Null for a meeting: minutes are kept for days.
-    pub present_min: Option<u32>,
-    pub late_min: Option<u32>,
-    #[serde(with = "rfc3339::option")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub arrival: Option<UtcMillis>,
-    /// The mark that decided.
-    #[schema(value_type = Option<Uuid>)]
-    pub mark: Option<MarkId>,
-    /// `recorded`, `evidence` (the rules applied to what was known, because nothing final was on record) or
-    /// `nothing_scheduled`.
-    #[schema(value_type = String)]
-    pub basis: Basis,
-    #[serde(with = "rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    pub known: UtcMillis,
-    /// The scans of the day in order of time, at most 50; with `as_of`, those that the server had by then.
-    pub scans: Vec<ScanBehind>,
-    /// The marks about the day, oldest first.
-    pub marks: Vec<MarkInfo>,
-    /// Where the student's day stands with what was concluded of it, and when.
-    pub day: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -220,62 +169,15 @@ impl Found {
         Some((adds, self.seen > self.skip && self.rows.len() < self.limit))
     }
 
-    fn day_path(&self, student: PersonId, date: NaiveDate) -> String {
-        let at = self.as_of.to_chrono().map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)).unwrap_or_default();
-        format!("/api/v1/students/{student}/days/{date}?at={at}")
-    }
-
     fn add_day(&mut self, row: &AttendanceDay) {
-        let Some((adds, true)) = self.count(&row.value) else { return };
-        self.rows.push(ExplainedRow {
-            student: row.student,
-            school: row.school,
-            date: row.date,
-            section: None,
-            period: None,
-            status: row.status,
-            rule: row.rule,
-            adds,
-            absent_half_days: row.value.absent_half_days,
-            unknown_half_days: row.value.unknown_half_days,
-            absence: row.value.absence,
-            scheduled_min: row.scheduled_min,
-            present_min: Some(row.present_min),
-            late_min: row.late_min,
-            arrival: row.arrival,
-            mark: row.mark,
-            basis: row.basis,
-            known: row.known,
-            scans: Vec::new(),
-            marks: Vec::new(),
-            day: self.day_path(row.student, row.date),
-        });
+        if let Some((adds, true)) = self.count(&row.value) {
+            self.rows.push(ExplainedRow::of_day(row, adds, self.as_of));
+        }
     }
 
     fn add_period(&mut self, row: &AttendancePeriod) {
-        let Some((adds, true)) = self.count(&row.value) else { return };
-        self.rows.push(ExplainedRow {
-            student: row.student,
-            school: row.school,
-            date: row.date,
-            section: Some(row.section),
-            period: Some(row.period),
-            status: row.status,
-            rule: row.rule,
-            adds,
-            absent_half_days: row.value.absent_half_days,
-            unknown_half_days: row.value.unknown_half_days,
-            absence: row.value.absence,
-            scheduled_min: row.scheduled_min,
-            present_min: None,
-            late_min: row.late_min,
-            arrival: row.arrival,
-            mark: row.mark,
-            basis: row.basis,
-            known: row.known,
-            scans: Vec::new(),
-            marks: Vec::new(),
-            day: self.day_path(row.student, row.date),
-        });
+        if let Some((adds, true)) = self.count(&row.value) {
+            self.rows.push(ExplainedRow::of_meeting(row, adds, self.as_of));
+        }
     }
 }

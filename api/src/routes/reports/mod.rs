@@ -7,6 +7,7 @@ pub mod attendance;
 pub(super) mod behind;
 pub mod chronic;
 pub mod explain;
+pub(super) mod explained;
 pub(super) mod withheld;
 
 use std::collections::HashSet;
