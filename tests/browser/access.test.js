@@ -19,9 +19,13 @@ const PAGES = [
   ['school of the district', 'analyst', `/district/school/${school.id}`, 'main:has(#grades) .range button:nth-child(2):enabled'],
   ['section of the district', 'analyst', `/district/section/${section.id}`, '.range button:nth-child(2):enabled'],
   ['questions', 'analyst', '/district/questions', '#exports'],
-  ['report of its office', 'schoolOffice', '/district', 'main:has(#grades) .range button:nth-child(2):enabled'],
+  ['report of its office', 'schoolOffice', '/district', '[aria-labelledby=grades] button.figure'],
+  ['erasures', 'office', '/district/erasures', '[data-former]'],
   ['devices', 'it', '/devices', '[data-device]'],
 ];
+
+/** What is pressed on a page, and what has come then. */
+const OPENED = { 'report of its office': ['[aria-labelledby=grades] button.figure', '[data-why]'], erasures: ['[data-former] button', 'form'] };
 
 let browser;
 /** One session a role: somebody who signs in time and again is held up. */
@@ -57,6 +61,12 @@ describe('accessibility', { concurrency: 1 }, () => {
           await page.locator('.more').first().click();
           await page.getByRole('dialog').waitFor();
           assert.deepEqual(await violations(page), [], `sheet, ${colorScheme}`);
+        }
+        const opened = OPENED[name];
+        if (opened) {
+          await page.locator(opened[0]).first().click();
+          await page.getByRole('dialog').locator(opened[1]).first().waitFor();
+          assert.deepEqual(await violations(page), [], `what it opens, ${colorScheme}`);
         }
         await context.close();
       }

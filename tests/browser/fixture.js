@@ -1,8 +1,10 @@
 // What the test binary has prepared, from the JSON file that ROLLCALL_FIXTURE names:
 // {"url", "mqtt": {"host", "port"}, "gate": {"id", "token"}, "tablet": {"id", "token"}, "teacher"/"office"/"guardian"/"it"/"analyst"/"schoolOffice": {"email", "password"},
 //  "school": {"id"}, "section": {"id", "title"}, "students": [{"id", "given", "family", "badge"}]}
-// "earlier": another district, with conclusions about four days of this weekday: {"analyst", "school", "gate", "students", "weekday",
-//  "usual": {"HH:MM": the share that has usually arrived by then}}
+// "left": a student who has left the school today, like one of the students.
+// "earlier": another district, with conclusions about four days of this weekday: {"analyst", "office", "school", "gate", "students", "weekday",
+//  "date": the last of these days, "bell": its first bell in milliseconds, "usual": {"HH:MM": the share that has usually arrived by then}};
+//  its last four students have none
 // The section meets now and has at least eight students; the guardian's child is the first; nobody has been scanned yet.
 
 import { readFileSync } from 'node:fs';

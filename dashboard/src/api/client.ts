@@ -4,6 +4,8 @@ import type { DayLine, DeadLetter, DeviceDay, Id, Mark, MarkStatus, Page, Person
 
 /** A request without an answer by then is reported as "no network". */
 const ANSWER_WITHIN_MS = 10_000;
+/** Reports wait for their turn, because boards go before them, and read a year. */
+export const REPORT_WITHIN_MS = 60_000;
 /** A list longer than this many pages is cut: no page of ours shows more. */
 const PAGES_MAX = 200;
 
@@ -32,9 +34,9 @@ export interface MarkRequest {
   at?: string;
 }
 
-type Method = 'GET' | 'POST' | 'DELETE' | 'PATCH';
+type Method = 'GET' | 'POST' | 'PUT' | 'DELETE' | 'PATCH';
 
-export async function ask<Answer>(method: Method, path: string, body?: unknown, key?: string): Promise<Answer> {
+export async function ask<Answer>(method: Method, path: string, body?: unknown, key?: string, withinMs = ANSWER_WITHIN_MS): Promise<Answer> {
   const headers: Record<string, string> = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (key !== undefined) headers['idempotency-key'] = key;
@@ -44,7 +46,7 @@ export async function ask<Answer>(method: Method, path: string, body?: unknown, 
       method,
       headers,
       credentials: 'same-origin',
-      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      signal: AbortSignal.timeout(withinMs),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   } catch (error) {

@@ -1,7 +1,7 @@
 // What the district's pages read over REST beside the live topic. Figures come from the reports, so that every page says
 // the same; what is withheld stays null here and is said in words there.
 
-import { ask } from '../api/client.ts';
+import { ask, REPORT_WITHIN_MS } from '../api/client.ts';
 import type { components } from '../api/schema.d.ts';
 
 type Schemas = components['schemas'];
@@ -30,7 +30,7 @@ export interface Part {
 function report<Report>(name: string, part: Part): Promise<Report> {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(part)) if (value !== undefined) query.set(key, value);
-  return ask<Report>('GET', `/reports/${name}?${query}`);
+  return ask<Report>('GET', `/reports/${name}?${query}`, undefined, undefined, REPORT_WITHIN_MS);
 }
 
 export const overview = {

@@ -1,6 +1,7 @@
 // Every English sentence of the pages. Another language is another object of this shape.
 
 import type { Role, Status } from '../api/types.ts';
+import { erasure, why } from './behind.ts';
 
 const plural = (count: number, one: string, many: string) => `${count} ${count === 1 ? one : many}`;
 const duration = (minutes: number) => (minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ''}`);
@@ -432,6 +433,9 @@ export const en = {
     code: 'Reason',
     received: 'Received',
   },
+
+  why,
+  erasure,
 
   year: {
     title: 'This school year',
