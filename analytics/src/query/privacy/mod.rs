@@ -9,6 +9,7 @@
 //! The threat model and what is not stopped: docs/adr/0013-figures-about-groups.md.
 
 mod complement;
+mod contributions;
 mod figure;
 mod suppress;
 
@@ -29,10 +30,8 @@ use super::source::{About, TableSource};
 
 /// Adds the figures for who gathers contributions and gives no figure: a worker. Neither the key nor the size of groups is known there.
 pub(crate) fn add_figures(state: &mut SessionState) -> Result<()> {
-    for kind in figure::Kind::ALL {
-        let gathers = figure::Figure::new(kind, PrivacyKey([0; 32]), u32::MAX);
-        state.register_udaf(Arc::new(AggregateUDF::new_from_impl(gathers)))?;
-    }
+    let gathers = figure::Figures::new(Vec::new(), PrivacyKey([0; 32]), u32::MAX);
+    state.register_udaf(Arc::new(AggregateUDF::new_from_impl(gathers)))?;
     Ok(())
 }
 

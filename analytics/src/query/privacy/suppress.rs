@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, Result};
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, lit, when};
 
-use super::figure::{Figure, Kind};
+use super::figure::{Figures, Kind, field_name};
 use super::{complement, forbid, mentions, refused};
 use crate::query::caller::Caller;
 
 /// The hidden column with the number of students of a group.
 const PERSONS: &str = "__persons";
+
+/// The hidden column with the figures of a group.
+const FIGURES: &str = "__figures";
 
 /// The hidden column that says whether a group is shown.
 const SHOWN: &str = "__shown";
@@ -28,31 +32,25 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
         return refused("write one query for each grouping: ROLLUP, CUBE and GROUPING SETS are not given about students");
     }
     forbid(&aggregate.group_expr, person)?;
-    let figure = |kind: Kind, value: Expr| {
-        let function = Figure::new(kind, caller.privacy, caller.group_min);
-        let args = vec![Expr::Column(person.clone()), cast(value, DataType::Float64)];
-        Expr::AggregateFunction(AggregateFunction::new_udf(
-            Arc::new(AggregateUDF::new_from_impl(function)),
-            args,
-            false,
-            None,
-            vec![],
-            None,
-        ))
-    };
-    let mut figures = vec![figure(Kind::Exact, lit(1.0)).alias(PERSONS)];
-    for (place, expr) in aggregate.aggr_expr.iter().enumerate() {
+    let (mut kinds, mut args) = (vec![Kind::Exact], vec![Expr::Column(person.clone()), lit(1.0)]);
+    for expr in &aggregate.aggr_expr {
         let (kind, value) = read(expr, person)?;
-        figures.push(figure(kind, value).alias(format!("__figure_{place}")));
+        kinds.push(kind);
+        args.push(cast(value, DataType::Float64));
     }
+    let function = Arc::new(AggregateUDF::new_from_impl(Figures::new(kinds, caller.privacy, caller.group_min)));
+    let figures = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None)).alias(FIGURES);
+    let figure = |place: usize| get_field(named(FIGURES), field_name(place));
     let groups = aggregate.group_expr.len();
     let schema = Arc::clone(&aggregate.schema);
     let keys: Vec<Expr> = (0..groups).map(|place| Expr::Column(Column::from(schema.qualified_field(place)))).collect();
-    let made = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), aggregate.group_expr, figures)?);
+    let made = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), aggregate.group_expr, vec![figures])?);
+    let counted = keys.iter().cloned().chain([figure(0).alias(PERSONS), named(FIGURES)]);
+    let made = LogicalPlanBuilder::from(made).project(counted)?.build()?;
     let mut shown = keys.clone();
     for place in 0..aggregate.aggr_expr.len() {
         let (relation, field) = schema.qualified_field(groups + place);
-        let value = cast(named(&format!("__figure_{place}")), field.data_type().clone());
+        let value = cast(figure(place + 1), field.data_type().clone());
         shown.push(value.alias_qualified(relation.cloned(), field.name()));
     }
     large_enough(made, &keys, caller.group_min)?.project(shown)?.build()
@@ -83,7 +81,7 @@ fn read(expr: &Expr, person: &Column) -> Result<(Kind, Expr)> {
         ("count", true, [arg]) if is_person(arg) => (Kind::Persons, lit(1.0)),
         ("count", true, _) => return refused("only students are counted distinctly about students; group by the column instead"),
         ("count", false, [arg]) if is_person(arg) || matches!(arg, Expr::Literal(..)) => (Kind::Rows, lit(1.0)),
-        ("count", false, [arg]) if !mentions(arg, person) => (Kind::Rows, cast(arg.clone().is_not_null(), DataType::Int64)),
+        ("count", false, [arg]) if !mentions(arg, person) => (Kind::Rows, when(arg.clone().is_not_null(), lit(1.0)).end()?),
         ("sum", false, [arg]) if !mentions(arg, person) => (Kind::Sum, arg.clone()),
         ("avg", false, [arg]) if !mentions(arg, person) => (Kind::Average, arg.clone()),
         (name, ..) => {
