@@ -105,9 +105,10 @@ impl AsyncFileReader for Reader {
         self.inner.get_byte_ranges(ranges)
     }
 
-    fn get_metadata<'a>(&'a mut self, options: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+    /// With the indexes of its pages, which the caller asks for only when it is going to prune pages, and would then read each time.
+    fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
-            let metadata = self.inner.get_metadata(options).await?;
+            let metadata = self.inner.get_metadata(None).await?;
             self.filters = filters_of(&metadata);
             Ok(metadata)
         }

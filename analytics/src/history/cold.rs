@@ -1,5 +1,5 @@
 //! The files of a snapshot as a scan: pruned by the manifest first, and then by DataFusion's own Parquet source (row
-//! groups by statistics and bloom filters, pages by the page index, columns of a filter before the others).
+//! groups by statistics and bloom filters, pages by the page index, the columns of a test of ids before the others).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,15 +18,17 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::{PhysicalExpr, conjunction_opt};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectMeta;
 
 use super::Core;
+use super::id_filter::IdFilter;
 use super::manifest::FileEntry;
 use super::place::Place;
 use crate::distributed::Workers;
+use crate::hot::scan;
 
 /// Footer and indexes of a file of a million rows; saves a request a file when the guess is enough.
 const FOOTER_BYTES: usize = 64 * 1024;
@@ -94,6 +96,20 @@ fn conjoined(session: &dyn Session, schema: &SchemaRef, filters: impl Iterator<I
     session.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(schema))?).map(Some)
 }
 
+/// Tests that the table answers for every row, as one expression; `None`: there are none.
+fn tests(session: &dyn Session, schema: &SchemaRef, exact: Vec<Expr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let columns = DFSchema::try_from(Arc::clone(schema))?;
+    let test = |filter: Expr| {
+        let test = scan::id_test(schema, &filter);
+        let written = session.create_physical_expr(filter, &columns)?;
+        Ok(match test {
+            Some(test) => IdFilter::of(&test, written),
+            None => written,
+        })
+    };
+    Ok(conjunction_opt(exact.into_iter().map(test).collect::<Result<Vec<_>>>()?))
+}
+
 /// The files that may hold rows for which all filters are true.
 pub(super) fn prune(
     session: &dyn Session,
@@ -125,7 +141,9 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
     let runtime = session.runtime_env();
     runtime.register_object_store(place.store_url().as_ref(), Arc::clone(place.store()));
     let mut options = session.table_options().parquet.clone();
-    options.global.pushdown_filters = true;
+    // An id leaves few rows, which stand together. Other conditions leave rows here and there: choosing those one by one while
+    // the columns are read takes longer than reading them whole.
+    options.global.pushdown_filters = !exact.is_empty();
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
     options.global.metadata_size_hint = Some(FOOTER_BYTES);
@@ -134,7 +152,7 @@ pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>],
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)
         .with_metadata_size_hint(FOOTER_BYTES);
-    if let Some(filter) = conjoined(session, schema, exact.into_iter())? {
+    if let Some(filter) = tests(session, schema, exact)? {
         source = source.with_predicate(filter);
     }
     let parts = files.iter().map(|file| part(place, schema, file)).collect::<Result<Vec<_>>>()?;

@@ -44,6 +44,7 @@ mod error;
 mod file;
 mod flush;
 mod gap;
+mod id_filter;
 mod manifest;
 mod metrics;
 mod place;
