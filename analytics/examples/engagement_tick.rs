@@ -25,6 +25,8 @@ use uuid::Uuid;
 const STARTS: i64 = 1_795_165_200_000;
 const TURN_MS: i64 = 10_000;
 const EVENT_EVERY_MS: i64 = 20_000;
+/// What a turn of 3,000 sections may take.
+const TURN_CPU_MS_MAX: f64 = 200.0;
 
 fn person(section: u32, student: u32) -> PersonId {
     PersonId(Uuid::from_u128(u128::from(section) << 32 | u128::from(student) | 1 << 100))
@@ -60,9 +62,12 @@ fn main() {
     let mut meetings: Vec<Meeting> = (0..sections).map(|section| meeting(section, students)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut random = StdRng::seed_from_u64(1);
-    println!("{sections} sections of {students}, an event of each student every {} s", EVENT_EVERY_MS / 1000);
-    println!("| s of the window | steps | take ms | gather ms | SQL ms | keep ms | turn ms |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let as_json = std::env::var_os("ROLLCALL_BENCH_JSON").is_some();
+    if !as_json {
+        println!("{sections} sections of {students}, an event of each student every {} s", EVENT_EVERY_MS / 1000);
+        println!("| s of the window | steps | take ms | gather ms | SQL ms | keep ms | turn ms |");
+        println!("| --- | --- | --- | --- | --- | --- | --- |");
+    }
     let mut seq = 0;
     for turn in 0..(2 * WINDOW_MS / TURN_MS) {
         let from = STARTS + turn * TURN_MS;
@@ -119,15 +124,27 @@ fn main() {
         let second = (from - STARTS) % WINDOW_MS / 1000 + TURN_MS / 1000;
         if turn >= WINDOW_MS / TURN_MS && [10, 60, 150, 300].contains(&second) {
             let ms = |from: u64, to: u64| (to - from) as f64 / 1e6;
-            println!(
-                "| {second} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
-                input.steps.len(),
-                ms(begun, taken),
-                ms(taken, gathered),
-                ms(gathered, calculated),
-                ms(calculated, kept),
-                ms(begun, kept)
-            );
+            let turn_ms = ms(begun, kept);
+            if as_json {
+                // What `bench/src/scenarios/analytics.rs` reads.
+                let measured = serde_json::json!({
+                    "what": format!("a turn of {sections} sections, {second} s into a window"),
+                    "events": input.steps.len(), "ms": turn_ms, "cpu_ms": turn_ms, "against": null,
+                    "bar": [format!("{TURN_CPU_MS_MAX} ms of processor time"), turn_ms <= TURN_CPU_MS_MAX],
+                    "notes": [format!("{:.0} ms of it in SQL", ms(gathered, calculated))],
+                });
+                println!("{measured}");
+            } else {
+                println!(
+                    "| {second} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
+                    input.steps.len(),
+                    ms(begun, taken),
+                    ms(taken, gathered),
+                    ms(gathered, calculated),
+                    ms(calculated, kept),
+                    turn_ms
+                );
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench { args } => {
             setup::for_bench()?;
-            shell::cargo(["build", "--release", "--workspace", "--bins"]).run()?;
+            shell::cargo(["build", "--release", "--workspace", "--bins", "--examples"]).run()?;
             shell::release_binary("rollcall-bench")?.args(args).replace_process()
         }
     }

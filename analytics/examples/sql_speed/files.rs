@@ -17,11 +17,14 @@ use rollcall_stream::Log;
 use crate::ask::{ask, caller, median, processor_ms};
 use crate::duckdb::DuckDb;
 use crate::feed::Feed;
+use crate::measured::Measured;
 use crate::{Result, TURNS, data};
 
 pub const THREADS: usize = 2;
 const FILE_ROWS: u64 = 1_000_000;
 const HOT_ROWS: u64 = 100_000;
+/// Times the time of DuckDB that a question may take.
+const SLOWER_MAX: f64 = 1.2;
 
 /// A question as the engine reads it; DuckDB reads the same, but for how an id and the truncation of an instant are written.
 pub struct Question {
@@ -92,7 +95,7 @@ pub async fn prepare(folder: &str, rows: u64) -> Result<(Arc<HotTables>, History
     let state = history.state().unwrap_or_default();
     let of_kind = state.files.values().filter(|file| file.kind == Kind::Telemetry);
     let (count, bytes) = of_kind.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes));
-    println!("{rows} rows in {count} files, {} bytes a row, and {HOT_ROWS} hot ones; {THREADS} threads", bytes / rows);
+    eprintln!("{rows} rows in {count} files, {} bytes a row, and {HOT_ROWS} hot ones; {THREADS} threads", bytes / rows);
     Ok((tables, history))
 }
 
@@ -101,8 +104,8 @@ pub async fn run(folder: &str, rows: u64, python: Option<&str>, only: &str) -> R
     let engine = QueryEngine::new(EngineConfig { threads: THREADS, ..EngineConfig::default() })?;
     event_tables(&tables, Some(&history)).into_iter().for_each(|table| engine.register(table));
     let mut duckdb = python.map(|python| DuckDb::start(python, &format!("{folder}/telemetry/**/*.parquet"), THREADS)).transpose()?;
-    let version = duckdb.as_ref().map_or("none", |duckdb| &duckdb.version);
-    println!("| question | ms | CPU ms | DuckDB {version} ms | ratio |\n| --- | --- | --- | --- | --- |");
+    let version = duckdb.as_ref().map_or(String::new(), |duckdb| duckdb.version.clone());
+    Measured::head();
     for Question { name, caller, sql } in questions().into_iter().filter(|question| question.name.contains(only)) {
         let (mut ours, mut cpu, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         let other = for_duckdb(&sql);
@@ -119,7 +122,12 @@ pub async fn run(folder: &str, rows: u64, python: Option<&str>, only: &str) -> R
             }
         }
         let (ours, theirs) = (median(ours), median(theirs));
-        println!("| {name} | {ours:.1} | {:.1} | {theirs:.1} | {:.2} |", median(cpu), ours / theirs);
+        let mut measured = Measured::new(name, rows, ours, median(cpu));
+        if duckdb.is_some() {
+            measured.against = Some((format!("DuckDB {version} ({theirs:.1} ms)"), theirs / ours));
+            measured = measured.bar(&format!("within {SLOWER_MAX} x of DuckDB"), ours <= SLOWER_MAX * theirs);
+        }
+        measured.tell();
     }
     Ok(())
 }

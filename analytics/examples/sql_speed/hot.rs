@@ -11,10 +11,13 @@ use rollcall_store::account::Role;
 use rollcall_stream::EventBatch;
 
 use crate::ask::{ask, caller, median, processor_ms, resident_bytes};
+use crate::measured::Measured;
 use crate::{Result, TURNS, data, live};
 
 /// Rows of a read of the log.
 const READ_ROWS: u64 = 20_000;
+/// Times the raw bytes of the columns that hot rows may take.
+const MEMORY_MAX: f64 = 1.3;
 
 pub async fn run(rows: u64) -> Result<()> {
     let tables = HotTables::new(HotConfig { keep: Duration::from_secs(7 * 24 * 3_600), bytes_max: usize::MAX, ..HotConfig::default() });
@@ -27,7 +30,10 @@ pub async fn run(rows: u64) -> Result<()> {
     }
     let (_, bytes) = tables.size();
     let held = resident_bytes().saturating_sub(before);
-    println!("{rows} rows, {} raw bytes a row; counted {:.3} x, resident {:.3} x", raw as u64 / rows, ratio(bytes, raw), ratio(held, raw));
+    Measured::head();
+    let memory = format!("{} raw bytes a row; counted {:.3} x, resident {:.3} x", raw as u64 / rows, ratio(bytes, raw), ratio(held, raw));
+    let is_small = ratio(bytes.max(held), raw) <= MEMORY_MAX;
+    Measured::new("memory", rows, 0.0, 0.0).bar(&format!("{MEMORY_MAX} x of the raw bytes"), is_small).note(memory).tell();
 
     let engine = QueryEngine::new(EngineConfig { threads: 2, ..EngineConfig::default() })?;
     event_tables(&tables, None).into_iter().for_each(|table| engine.register(table));
@@ -56,18 +62,31 @@ pub async fn run(rows: u64) -> Result<()> {
         ("all schools", &office, "select school, count(*), sum(dur_ms) from activity group by school".to_owned()),
         ("all kinds", &office, "select kind, count(*) from activity group by kind".to_owned()),
     ];
-    println!("| question | ms | CPU ms | rows |\n| --- | --- | --- | --- |");
     for (name, caller, sql) in &questions {
-        let (_, rows) = ask(&engine, caller, sql).await?;
+        let (_, found) = ask(&engine, caller, sql).await?;
         let (mut ms, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
             let begun = processor_ms();
             ms.push(ask(&engine, caller, sql).await?.0);
             cpu.push(processor_ms() - begun);
         }
-        println!("| {name} | {:.2} | {:.2} | {rows} |", median(ms), median(cpu));
+        let ms = median(ms);
+        let measured = Measured::new(*name, rows, ms, median(cpu)).note(format!("{found} rows"));
+        match bar_of(name) {
+            Some(bar) => measured.bar(&format!("{bar} ms"), ms <= bar).tell(),
+            None => measured.tell(),
+        }
     }
     live::run(&tables, &engine, rows).await
+}
+
+/// Milliseconds in which a question is to be answered.
+fn bar_of(question: &str) -> Option<f64> {
+    match question {
+        _ if question.starts_with("a section's") => Some(5.0),
+        _ if question.starts_with("a school's") => Some(60.0),
+        _ => None,
+    }
 }
 
 fn ratio(bytes: usize, raw: usize) -> f64 {

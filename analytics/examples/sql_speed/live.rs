@@ -15,12 +15,15 @@ use rollcall_stream::EventBatch;
 use tokio::sync::watch;
 
 use crate::ask::{caller, processor_ms};
+use crate::measured::Measured;
 use crate::{Result, data};
 
 /// Batches of a measurement, how many rows each has, and how often one comes.
 const BATCHES: u64 = 500;
 const BATCH_ROWS: u64 = 1_000;
 const EVERY: Duration = Duration::from_millis(10);
+/// What following may add to a batch, in milliseconds of processor time.
+const MORE_MS_MAX: f64 = 1.0;
 
 /// The tables with what comes next.
 struct Growing {
@@ -64,14 +67,17 @@ pub async fn run(tables: &Arc<HotTables>, engine: &QueryEngine, rows: u64) -> Re
     };
     let school = data::school(41);
     let sql = format!("select section, count(*), sum(dur_ms) from activity where school = '{school}' group by section");
-    println!("| batches of {BATCH_ROWS} rows, one every {} ms | CPU ms a batch | computed |\n| --- | --- | --- |", EVERY.as_millis());
+    let batch = format!("a batch of {BATCH_ROWS} rows, one every {} ms", EVERY.as_millis());
     let alone = growing.grow(None).await;
-    println!("| nobody follows | {alone:.3} | |");
+    Measured::new(format!("{batch}: nobody follows"), BATCH_ROWS, alone, alone).tell();
     let following = live.follow(&caller(Role::Office), &sql).await?;
     for (name, leave_out) in [("a school followed, batches of all schools", None), ("a school followed, batches of the others", Some(41))] {
         let before = runs();
         let followed = growing.grow(leave_out).await;
-        println!("| {name} | {followed:.3}, so {:.3} more | {} times |", followed - alone, runs() - before);
+        let more = followed - alone;
+        let note = format!("{more:.3} ms more than without; computed {} times in {BATCHES} batches", runs() - before);
+        let bar = format!("{MORE_MS_MAX} ms of processor time more");
+        Measured::new(format!("{batch}: {name}"), BATCH_ROWS, followed, followed).bar(&bar, more <= MORE_MS_MAX).note(note).tell();
     }
     drop(following);
     Ok(())

@@ -19,6 +19,7 @@ mod feed;
 mod files;
 mod hot;
 mod live;
+mod measured;
 mod workers;
 
 /// What is wrong is shown as it is: this is a measurement.

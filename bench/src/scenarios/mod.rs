@@ -1,6 +1,7 @@
 //! The scenarios. Each is a file with a `run` that starts what it needs, loads it for at most [`Settings::seconds`] and
 //! returns its rows; an error where a promise of the product was broken, so that a wrong answer is never a fast one.
 
+mod analytics;
 mod boards;
 mod connections;
 mod first_bell;
@@ -87,5 +88,20 @@ pub const ALL: &[Scenario] = &[
         name: "sql",
         about: "ten questions over 10 million rows in memory, beside DuckDB on the same Arrow data",
         run: |settings| Box::pin(sql::run(settings)),
+    },
+    Scenario {
+        name: "sql-hot",
+        about: "a section's filter and a school's groups over 10 million hot rows, their memory, and live SQL",
+        run: |settings| Box::pin(analytics::hot(settings)),
+    },
+    Scenario {
+        name: "sql-files",
+        about: "eleven questions over 50 million rows of Parquet and 100,000 hot ones, beside DuckDB on the same files",
+        run: |settings| Box::pin(analytics::files(settings)),
+    },
+    Scenario {
+        name: "engagement",
+        about: "turns of the engagement of 3,000 sections",
+        run: |settings| Box::pin(analytics::engagement(settings)),
     },
 ];
