@@ -3,8 +3,8 @@
 //! # What is promised
 //! - A group of 1 to `group_min - 1` students is left out. So is one of nobody, which protects no other: it adds nothing to a total.
 //! - A total is what groups that agree in some columns of the grouping, or in none, add up to: it could be asked for by itself. Where
-//!   exactly one group of a total is left out, the smallest of the others is left out with it, small or not; and so on until there is
-//!   no such total, or none that has another group.
+//!   exactly one group of a total is left out, or several that are fewer than `group_min` students together, the smallest of the others
+//!   is left out with them, small or not; and so on until there is no such total, or none that has another group.
 //! - Columns that say nothing new do not protect: one value in all groups, or as many values in the same places as an earlier column,
 //!   such as a name beside an id.
 //! - Totals of few groups come first: only where those are safe, and the total over them is not, is that looked at. Of one kind all are
@@ -84,21 +84,21 @@ fn hidden(persons: &[u64], keys: &[ArrayRef], group_min: u64) -> Result<Vec<bool
             format!("{} groups by {} columns are too many to be looked at for small ones; group by less", persons.len(), keys.len());
         return Err(DataFusionError::ResourcesExhausted(message));
     }
-    let mut totals: Vec<Totals> = fixed.iter().map(|fixed| Totals::new(fixed, &columns, &order, persons, &hidden)).collect();
+    let mut totals: Vec<Totals> = fixed.iter().map(|fixed| Totals::new(fixed, &columns, &order, (persons, group_min), &hidden)).collect();
     // Kinds of totals and totals to look at, by the number of columns that they fix.
     let mut waiting: Vec<Vec<(usize, u32)>> = vec![Vec::new(); columns.len()];
     for (kind, (totals, fixed)) in totals.iter().zip(&fixed).enumerate() {
-        waiting[fixed.len()].extend(totals.with_one_left_out().map(|total| (kind, total)));
+        waiting[fixed.len()].extend(totals.given_away().map(|total| (kind, total)));
     }
     while let Some(finest) = waiting.iter_mut().rev().find(|waiting| !waiting.is_empty()) {
         let finest = std::mem::take(finest);
-        let taken: Vec<u32> = finest.into_iter().filter_map(|(kind, total)| totals[kind].smallest_beside_one(total, &hidden)).collect();
+        let taken: Vec<u32> = finest.into_iter().filter_map(|(kind, total)| totals[kind].smallest_beside(total, &hidden)).collect();
         for group in taken {
             if std::mem::replace(&mut hidden[group as usize], true) {
                 continue;
             }
             for (kind, totals) in totals.iter_mut().enumerate() {
-                waiting[fixed[kind].len()].push((kind, totals.leave_out(group)));
+                waiting[fixed[kind].len()].push((kind, totals.leave_out(group, persons)));
             }
         }
     }
@@ -159,12 +159,13 @@ struct Totals {
     groups: Vec<u32>,
     /// Of each total, the first of its groups that was not passed over yet, and where they end.
     rest: Vec<(u32, u32)>,
-    /// Of each total, how many of its groups of somebody are left out.
-    left_out: Vec<u32>,
+    /// Of each total, how many of its groups of somebody are left out, and the students of those.
+    left_out: Vec<(u32, u64)>,
+    group_min: u64,
 }
 
 impl Totals {
-    fn new(fixed: &[usize], columns: &[Vec<u32>], order: &[u32], persons: &[u64], hidden: &[bool]) -> Self {
+    fn new(fixed: &[usize], columns: &[Vec<u32>], order: &[u32], (persons, group_min): (&[u64], u64), hidden: &[bool]) -> Self {
         let mut total_of = vec![0; order.len()];
         let mut count = 1;
         for column in fixed {
@@ -177,12 +178,14 @@ impl Totals {
             count = numbers.len();
         }
         let mut sizes = vec![0_u32; count];
-        let mut left_out = vec![0; count];
+        let mut left_out = vec![(0, 0); count];
         let somebody = || order.iter().filter(|group| persons[**group as usize] > 0);
         for group in somebody() {
             let total = total_of[*group as usize] as usize;
             sizes[total] += 1;
-            left_out[total] += u32::from(hidden[*group as usize]);
+            if hidden[*group as usize] {
+                left_out[total] = (left_out[total].0 + 1, left_out[total].1 + persons[*group as usize]);
+            }
         }
         let mut rest = Vec::with_capacity(count);
         let mut end = 0;
@@ -197,16 +200,21 @@ impl Totals {
             groups[*end as usize] = *group;
             *end += 1;
         }
-        Self { total_of, groups, rest, left_out }
+        Self { total_of, groups, rest, left_out, group_min }
     }
 
-    fn with_one_left_out(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.left_out).filter(|(_, left_out)| **left_out == 1).map(|(total, _)| total)
+    /// Whether what is left out of a total is one group, or too few students: subtracting the others would tell of them.
+    fn gives_away(&self, (groups, students): (u32, u64)) -> bool {
+        groups == 1 || (groups > 1 && students < self.group_min)
     }
 
-    /// The smallest group that is shown of a total of which exactly one is left out.
-    fn smallest_beside_one(&mut self, total: u32, hidden: &[bool]) -> Option<u32> {
-        if self.left_out[total as usize] != 1 {
+    fn given_away(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.left_out).filter(|(_, left_out)| self.gives_away(**left_out)).map(|(total, _)| total)
+    }
+
+    /// The smallest group that is shown of a total that gives away what is left out of it.
+    fn smallest_beside(&mut self, total: u32, hidden: &[bool]) -> Option<u32> {
+        if !self.gives_away(self.left_out[total as usize]) {
             return None;
         }
         let (next, end) = &mut self.rest[total as usize];
@@ -217,9 +225,11 @@ impl Totals {
     }
 
     /// Counts a group as left out and returns its total.
-    fn leave_out(&mut self, group: u32) -> u32 {
+    fn leave_out(&mut self, group: u32, persons: &[u64]) -> u32 {
         let total = self.total_of[group as usize];
-        self.left_out[total as usize] += 1;
+        let (groups, students) = &mut self.left_out[total as usize];
+        *groups += 1;
+        *students += persons[group as usize];
         total
     }
 }
@@ -251,7 +261,9 @@ mod tests {
         // 9 takes 13 of its row and 15 of its column; each of those is then alone in the other line and takes 16.
         assert_eq!(cut(&[&[9, 13, 14], &[15, 16, 17]]), ["xx.", "xx."]);
         // Two small ones in a row protect each other there, and take one each of their columns, which protect each other in turn.
-        assert_eq!(cut(&[&[3, 4, 50], &[20, 30, 40]]), ["xx.", "xx."]);
+        assert_eq!(cut(&[&[6, 7, 50], &[20, 30, 40]]), ["xx.", "xx."]);
+        // Seven students together are too few: the rest of their row goes with them, and its column with that.
+        assert_eq!(cut(&[&[3, 4, 50], &[20, 30, 40]]), ["xxx", "xxx"]);
         // A chain: every cell that is taken is alone in a next line.
         assert_eq!(cut(&[&[9, 20, 90], &[91, 21, 22], &[24, 92, 23]]), ["xx.", ".xx", "x.x"]);
         // Of nobody is no protection.
@@ -261,9 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn one_dimension_is_left_as_it_was() {
-        let cases: [(&[u64], &[usize]); 6] =
-            [(&[10, 11, 12, 13, 9], &[0, 4]), (&[3, 4, 50, 60], &[0, 1]), (&[20, 20, 5], &[0, 2]), (&[5], &[0]), (&[50], &[]), (&[], &[])];
+    fn one_dimension_hides_two_groups_and_ten_students_at_least() {
+        let cases: [(&[u64], &[usize]); 7] = [
+            (&[10, 11, 12, 13, 9], &[0, 4]),
+            (&[3, 4, 50, 60], &[0, 1, 2]),
+            (&[3, 4, 5, 60], &[0, 1, 2]),
+            (&[20, 20, 5], &[0, 2]),
+            (&[5], &[0]),
+            (&[50], &[]),
+            (&[], &[]),
+        ];
         for (groups, left_out) in cases {
             let hidden = hidden(groups, &[column(0..groups.len() as i64)], MIN).unwrap();
             let found: Vec<usize> = (0..groups.len()).filter(|at| hidden[*at]).collect();
@@ -295,18 +314,21 @@ mod tests {
         assert_eq!(hidden(&persons, &[column([7; 4]), names, ids], MIN).unwrap(), alone);
     }
 
-    /// No total of any kind that is looked at lacks exactly one group while it shows another.
+    /// No total of any kind that is looked at lacks one group, or fewer students than make one, while it shows another.
     fn no_total_lacks_one(persons: &[u64], keys: &[ArrayRef], hidden: &[bool]) {
         let order = order(persons, keys).unwrap();
         let columns = telling(keys, &order).unwrap();
         for fixed in fixed(columns.len()) {
-            let mut totals: std::collections::BTreeMap<Vec<u32>, (u32, u32)> = std::collections::BTreeMap::new();
+            let mut totals: std::collections::BTreeMap<Vec<u32>, (u32, u64, u32)> = std::collections::BTreeMap::new();
             for group in (0..persons.len()).filter(|group| persons[*group] > 0) {
                 let total = totals.entry(fixed.iter().map(|at| columns[*at][group]).collect()).or_default();
-                if hidden[group] { total.0 += 1 } else { total.1 += 1 }
+                if hidden[group] { (total.0, total.1) = (total.0 + 1, total.1 + persons[group]) } else { total.2 += 1 }
             }
-            for (total, (left_out, shown)) in totals {
-                assert!(left_out != 1 || shown == 0, "{fixed:?} {total:?} of {persons:?} by {columns:?}: {hidden:?}");
+            for (total, (left_out, students, shown)) in totals {
+                assert!(
+                    left_out == 0 || (left_out > 1 && students >= MIN) || shown == 0,
+                    "{fixed:?} {total:?} of {persons:?} by {columns:?}: {hidden:?}"
+                );
             }
         }
     }
