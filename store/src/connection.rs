@@ -166,7 +166,16 @@ impl Store {
     }
 
     async fn begin(&self, how: &'static str, district: DistrictId, caller: Option<AccountId>) -> Result<Tenant, StoreError> {
-        let mut transaction = self.inner.pool.begin_with(how).await?;
+        // A caller may go away at any await, as a request whose browser left does. A BEGIN that was sent and not heard of is not known to
+        // be one, so nobody would end that transaction and the pool would lend it to the next caller. This task hears of it in any case.
+        let pool = self.inner.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(how).await }).await;
+        let mut transaction = match begun {
+            Ok(begun) => begun?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The program ends.
+            Err(_) => return Err(sqlx::Error::PoolClosed.into()),
+        };
         set_tenant(&mut transaction, district, caller).await?;
         Ok(Tenant { transaction, district })
     }

@@ -164,3 +164,34 @@ async fn an_owner_without_superuser_rights_is_enough() {
         assert!(made);
     }
 }
+
+/// A request whose browser left stops at whatever it waits for.
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
+    let database = Database::start().await;
+    let district = database.district("Left").await.id;
+    let config = DatabaseConfig { connections_max: 1, ..database.config.clone() };
+    let store = Store::connect(&config).await.unwrap();
+    // The first use makes the connection, which takes longer than what is to be interrupted.
+    drop(store.tenant(district).await.unwrap());
+    let mut left = 0;
+    for polls in 0..60 {
+        {
+            let mut begun = std::pin::pin!(store.snapshot(district));
+            let mut is_begun = false;
+            for _ in 0..polls {
+                is_begun = is_begun || futures_util::poll!(begun.as_mut()).is_ready();
+                tokio::task::yield_now().await;
+                if is_begun {
+                    break;
+                }
+            }
+            left += u32::from(!is_begun);
+        }
+        let mut tenant = store.tenant(district).await.unwrap();
+        let is_read_only: String =
+            sqlx::query_scalar("select current_setting('transaction_read_only')").fetch_one(&mut *tenant).await.unwrap();
+        assert_eq!(is_read_only, "off", "after {polls} polls");
+    }
+    assert!(left > 1, "nobody was interrupted");
+}
