@@ -1,7 +1,7 @@
 //! One batch of a hot table, with what is known of its rows without looking at them.
 //!
 //! Statistics prune whole batches; a postings list (the row numbers by a hash of the id) finds the rows of one section, device
-//! or person among some 8,192, at less than four bytes a row and column. A section's rows come from a thousand batches, and each
+//! or person among some 32,768, at less than four bytes a row and column. A section's rows come from hundreds of batches, and each
 //! look into another place is a wait for memory: a search looks at where a bucket begins, at the bucket, and at the rows themselves.
 
 use arrow::array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch};

@@ -53,7 +53,7 @@ pub struct HotConfig {
 
 impl Default for HotConfig {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(12 * 3600), bytes_max: 512 * 1024 * 1024, batch_rows: 8_192 }
+        Self { keep: Duration::from_secs(12 * 3600), bytes_max: 512 * 1024 * 1024, batch_rows: 32_768 }
     }
 }
 
