@@ -42,8 +42,31 @@ impl Contribution {
 struct Group {
     /// The number of a student in the group, by the bytes of the id as a number, big-endian.
     numbers: HashMap<u128, u32>,
+    /// The students in the order of their numbers, which is that in which they came.
+    students: Vec<u128>,
     /// Figure by figure of student after student.
     contributions: Vec<Contribution>,
+    /// Number of the student who came last.
+    last: usize,
+}
+
+impl Group {
+    /// The number of a student, and whether the student became one of the group by this.
+    fn number(&mut self, student: u128) -> (usize, bool) {
+        // Files are in one order, and so are states: whoever followed a student once follows again.
+        let (next, before) = (self.last + 1, self.students.len());
+        self.last = match self.students.get(next) {
+            Some(known) if *known == student => next,
+            _ => {
+                let number = *self.numbers.entry(student).or_insert(before as u32) as usize;
+                if number == before {
+                    self.students.push(student);
+                }
+                number
+            }
+        };
+        (self.last, self.last == before)
+    }
 }
 
 /// The contributions of every group.
@@ -112,26 +135,25 @@ impl Students {
 
     /// A student's contributions to a group.
     fn of(&mut self, group: usize, student: u128) -> &mut [Contribution] {
-        let Group { numbers, contributions } = &mut self.groups[group];
-        let next = numbers.len() as u32;
-        let number = *numbers.entry(student).or_insert(next) as usize;
-        if number as u32 == next {
-            contributions.resize(contributions.len() + self.figures, Contribution::default());
+        let group = &mut self.groups[group];
+        let (number, is_new) = group.number(student);
+        if is_new {
+            group.contributions.resize(group.students.len() * self.figures, Contribution::default());
             self.count += 1;
         }
-        &mut contributions[number * self.figures..][..self.figures]
+        &mut group.contributions[number * self.figures..][..self.figures]
     }
 
     /// Takes groups out; those that stay move to the front.
     pub fn take(&mut self, emit_to: EmitTo) -> Groups {
         let groups = emit_to.take_needed(&mut self.groups);
-        self.count -= groups.iter().map(|group| group.numbers.len()).sum::<usize>();
+        self.count -= groups.iter().map(|group| group.students.len()).sum::<usize>();
         Groups { figures: self.figures, groups }
     }
 
     /// Bytes, of which half may be room to grow.
     pub fn size(&self) -> usize {
-        let student = size_of::<(u128, u32)>() + 1 + self.figures * size_of::<Contribution>();
+        let student = size_of::<(u128, u32)>() + 1 + size_of::<u128>() + self.figures * size_of::<Contribution>();
         size_of_val(self) + self.groups.capacity() * size_of::<Group>() + 2 * self.count * student
     }
 }
@@ -147,24 +169,29 @@ impl Groups {
         self.groups.len()
     }
 
+    /// How many students a group has.
+    pub fn students(&self, group: usize) -> usize {
+        self.groups[group].students.len()
+    }
+
     /// Who contributed to a figure of a group, and what.
     pub fn of(&self, group: usize, figure: usize) -> impl Iterator<Item = (u128, Contribution)> {
-        let Group { numbers, contributions } = &self.groups[group];
-        let all = numbers.iter().map(move |(student, number)| (*student, contributions[*number as usize * self.figures + figure]));
+        let Group { students, contributions, .. } = &self.groups[group];
+        let all = students.iter().copied().zip(contributions.iter().skip(figure).step_by(self.figures).copied());
         all.filter(|(_, contribution)| contribution.rows > 0)
     }
 
     /// A state for each group.
     pub fn encode(&self) -> BinaryArray {
         let mut states = BinaryBuilder::new();
-        for Group { numbers, contributions } in &self.groups {
+        for Group { students, contributions, .. } in &self.groups {
             // In order, so that the same rows give the same state wherever they are gathered.
-            let mut students: Vec<_> = numbers.iter().collect();
-            students.sort_unstable_by_key(|(student, _)| **student);
+            let mut order: Vec<usize> = (0..students.len()).collect();
+            order.sort_unstable_by_key(|number| students[*number]);
             let mut state = Vec::with_capacity(students.len() * (ID_BYTES + self.figures * CONTRIBUTION_BYTES));
-            for (student, number) in students {
-                state.extend_from_slice(&student.to_be_bytes());
-                for Contribution { rows, total } in &contributions[*number as usize * self.figures..][..self.figures] {
+            for number in order {
+                state.extend_from_slice(&students[number].to_be_bytes());
+                for Contribution { rows, total } in &contributions[number * self.figures..][..self.figures] {
                     state.extend_from_slice(&rows.to_le_bytes());
                     state.extend_from_slice(&total.to_le_bytes());
                 }

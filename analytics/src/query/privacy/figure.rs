@@ -32,20 +32,22 @@ const UNIT_RANK: usize = 3;
 /// What is said of a group's contributions. The values are part of what noise is drawn from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
-    /// How many students: exactly, for suppression alone. Never shown.
-    Exact = 0,
     Persons = 1,
     Rows = 2,
     Sum = 3,
     Average = 4,
 }
 
-/// Name of the figure at a place of an aggregate.
+/// Name of the figure of the value at a place, from none.
 pub fn field_name(place: usize) -> String {
     format!("f{place}")
 }
 
-/// The aggregate function `(person, value, …) -> Struct<f0: Float64, …>`: a figure of each value, in the order of the kinds.
+/// Name of the number of students: exact, for suppression alone, and never shown.
+pub const STUDENTS: &str = "students";
+
+/// The aggregate function `(person, value, …) -> Struct<students: Float64, f0: Float64, …>`: how many students there are, and a figure of
+/// each value, in the order of the kinds.
 ///
 /// A value that is null, or not finite, contributes nothing. All figures of an aggregate are gathered together, since finding
 /// a row's student costs more than adding what the row says.
@@ -69,7 +71,8 @@ impl Figures {
 
 /// The fields of a result with so many figures.
 fn fields(figures: usize) -> Fields {
-    (0..figures).map(|place| Field::new(field_name(place), DataType::Float64, true)).collect()
+    let names = std::iter::once(STUDENTS.to_owned()).chain((0..figures).map(field_name));
+    names.map(|name| Field::new(name, DataType::Float64, true)).collect()
 }
 
 impl AggregateUDFImpl for Figures {
@@ -83,9 +86,7 @@ impl AggregateUDFImpl for Figures {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [person, values @ ..] if *person == ID && !values.is_empty() => {
-                Ok(std::iter::once(ID).chain(values.iter().map(|_| DataType::Float64)).collect())
-            }
+            [person, values @ ..] if *person == ID => Ok(std::iter::once(ID).chain(values.iter().map(|_| DataType::Float64)).collect()),
             _ => exec_err!("a figure is made of a person and values"),
         }
     }
@@ -127,12 +128,14 @@ struct Gathered {
 
 impl Gathered {
     fn figures(&self, groups: &Groups) -> Result<StructArray> {
-        let columns = (0..self.students.figures()).map(|place| {
+        let students = (0..groups.len()).map(|group| Some(groups.students(group) as f64)).collect::<Float64Array>();
+        let figures = (0..self.students.figures()).map(|place| {
             let kind = self.told.kinds.get(place).copied();
             let figure = |group| kind.and_then(|kind| self.told.figure(kind, groups.of(group, place)));
             Arc::new((0..groups.len()).map(figure).collect::<Float64Array>()) as ArrayRef
         });
-        Ok(StructArray::try_new_with_length(fields(self.students.figures()), columns.collect(), None, groups.len())?)
+        let columns = std::iter::once(Arc::new(students) as ArrayRef).chain(figures).collect();
+        Ok(StructArray::try_new_with_length(fields(self.students.figures()), columns, None, groups.len())?)
     }
 }
 
@@ -219,9 +222,6 @@ struct Told {
 impl Told {
     /// The figure of those who contributed; `None`: they are too few.
     fn figure(&self, kind: Kind, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
-        if kind == Kind::Exact {
-            return Some(students.count() as f64);
-        }
         let students: Vec<_> = students.collect();
         if students.len() < self.group_min {
             return None;
@@ -229,7 +229,7 @@ impl Told {
         let rows = || self.blurred(&students, Kind::Rows, |student| student.rows as f64);
         let total = || self.blurred(&students, Kind::Sum, |student| student.total);
         Some(match kind {
-            Kind::Exact | Kind::Persons => (students.len() as f64 + self.noise(Kind::Persons, &students)).round().max(0.0),
+            Kind::Persons => (students.len() as f64 + self.noise(Kind::Persons, &students)).round().max(0.0),
             Kind::Rows => rows().round().max(0.0),
             Kind::Sum => total(),
             Kind::Average => total() / rows().max(1.0),
@@ -254,7 +254,7 @@ impl Told {
         for (student, contribution) in students {
             said.clear();
             let written = match kind {
-                Kind::Exact | Kind::Persons => Ok(()),
+                Kind::Persons => Ok(()),
                 Kind::Rows => write!(said, "{}", contribution.rows),
                 // Digits that the order of additions cannot change.
                 Kind::Sum | Kind::Average => write!(said, "{:.6e}", contribution.total),

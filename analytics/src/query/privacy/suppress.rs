@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, lit, when};
 
-use super::figure::{Figures, Kind, field_name};
+use super::figure::{Figures, Kind, STUDENTS, field_name};
 use super::{complement, forbid, mentions, refused};
 use crate::query::caller::Caller;
 
@@ -32,7 +32,7 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
         return refused("write one query for each grouping: ROLLUP, CUBE and GROUPING SETS are not given about students");
     }
     forbid(&aggregate.group_expr, person)?;
-    let (mut kinds, mut args) = (vec![Kind::Exact], vec![Expr::Column(person.clone()), lit(1.0)]);
+    let (mut kinds, mut args) = (Vec::new(), vec![Expr::Column(person.clone())]);
     for expr in &aggregate.aggr_expr {
         let (kind, value) = read(expr, person)?;
         kinds.push(kind);
@@ -40,17 +40,17 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
     }
     let function = Arc::new(AggregateUDF::new_from_impl(Figures::new(kinds, caller.privacy, caller.group_min)));
     let figures = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None)).alias(FIGURES);
-    let figure = |place: usize| get_field(named(FIGURES), field_name(place));
+    let figure = |name: String| get_field(named(FIGURES), name);
     let groups = aggregate.group_expr.len();
     let schema = Arc::clone(&aggregate.schema);
     let keys: Vec<Expr> = (0..groups).map(|place| Expr::Column(Column::from(schema.qualified_field(place)))).collect();
     let made = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), aggregate.group_expr, vec![figures])?);
-    let counted = keys.iter().cloned().chain([figure(0).alias(PERSONS), named(FIGURES)]);
+    let counted = keys.iter().cloned().chain([figure(STUDENTS.to_owned()).alias(PERSONS), named(FIGURES)]);
     let made = LogicalPlanBuilder::from(made).project(counted)?.build()?;
     let mut shown = keys.clone();
     for place in 0..aggregate.aggr_expr.len() {
         let (relation, field) = schema.qualified_field(groups + place);
-        let value = cast(figure(place + 1), field.data_type().clone());
+        let value = cast(figure(field_name(place)), field.data_type().clone());
         shown.push(value.alias_qualified(relation.cloned(), field.name()));
     }
     large_enough(made, &keys, caller.group_min)?.project(shown)?.build()
