@@ -1,5 +1,6 @@
-//! The files of a snapshot as a scan: pruned by the manifest first, and then by DataFusion's own Parquet source (row
-//! groups by statistics and bloom filters, pages by the page index, the columns of a test of ids before the others).
+//! The files of a snapshot as scans: pruned by the manifest first, and then by DataFusion's own Parquet source (row
+//! groups by statistics and bloom filters, pages by the page index, the columns of a test of ids before the others), or read
+//! where people's rows stand.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,11 +22,13 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::{PhysicalExpr, conjunction_opt};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::ObjectMeta;
 
 use super::Core;
 use super::id_filter::IdFilter;
 use super::manifest::FileEntry;
+use super::picked::{Picked, PickedScan};
 use super::place::Place;
 use crate::distributed::Workers;
 use crate::hot::scan;
@@ -127,6 +130,7 @@ pub(super) fn prune(
 }
 
 /// What a scan asks of the files.
+#[derive(Clone)]
 pub(super) struct Asked<'a> {
     pub schema: &'a SchemaRef,
     pub projection: Option<&'a Vec<usize>>,
@@ -135,23 +139,55 @@ pub(super) struct Asked<'a> {
     pub limit: Option<usize>,
 }
 
-/// The plan that reads the files. It holds them, so they are not deleted before the plan is gone.
-pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-    let (place, Asked { schema, projection, exact, limit }) = (&core.place, asked);
-    let runtime = session.runtime_env();
-    runtime.register_object_store(place.store_url().as_ref(), Arc::clone(place.store()));
+/// History's files as DataFusion reads them.
+fn source(core: &Core, session: &dyn Session, schema: &SchemaRef, pushdown: bool) -> ParquetSource {
+    let store = core.place.store();
+    session.runtime_env().register_object_store(core.place.store_url().as_ref(), Arc::clone(store));
     let mut options = session.table_options().parquet.clone();
-    // An id leaves few rows, which stand together. Other conditions leave rows here and there: choosing those one by one while
-    // the columns are read takes longer than reading them whole.
-    options.global.pushdown_filters = !exact.is_empty();
+    options.global.pushdown_filters = pushdown;
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
     options.global.metadata_size_hint = Some(FOOTER_BYTES);
-    let readers = Arc::new(core.blooms.readers(Arc::clone(place.store()), Arc::clone(&core.footers)));
-    let mut source = ParquetSource::new(Arc::clone(schema))
+    let readers = Arc::new(core.blooms.readers(Arc::clone(store), Arc::clone(&core.footers)));
+    ParquetSource::new(Arc::clone(schema))
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)
-        .with_metadata_size_hint(FOOTER_BYTES);
+        .with_metadata_size_hint(FOOTER_BYTES)
+}
+
+/// The plan that reads the picked rows of files. It holds those files too.
+pub(super) fn plan_picked(core: &Core, session: &dyn Session, picked: &[Picked], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    let (place, Asked { schema, projection, exact, .. }) = (&core.place, asked);
+    let part = |Picked { file, rows, .. }: &Picked| Ok(part(place, schema, file)?.with_extension(rows.clone()));
+    let parts = FileGroup::new(picked.iter().map(part).collect::<Result<_>>()?);
+    // What is asked for, and behind it what the tests look at besides.
+    let asked: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+    let mut read = asked.clone();
+    for column in exact.iter().flat_map(Expr::column_refs) {
+        let at = schema.index_of(column.name())?;
+        if !read.contains(&at) {
+            read.push(at);
+        }
+    }
+    let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source(core, session, schema, false)))
+        .with_file_groups(parts.split_files(session.config().target_partitions().max(1)))
+        .with_statistics(Statistics::new_unknown(schema))
+        .with_projection_indices(Some(read))?
+        .build();
+    let scan = DataSourceExec::from_data_source(scan);
+    let Some(test) = conjoined(session, &scan.schema(), exact.into_iter())? else {
+        return Ok(Arc::new(PickedScan::new(scan, picked)));
+    };
+    let tested = FilterExecBuilder::new(test, scan).apply_projection(Some((0..asked.len()).collect()))?.build()?;
+    Ok(Arc::new(PickedScan::new(Arc::new(tested), picked)))
+}
+
+/// The plan that reads the files. It holds them, so they are not deleted before the plan is gone.
+pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    let (place, Asked { schema, projection, exact, limit }) = (&core.place, asked);
+    // An id leaves few rows, which stand together. Other conditions leave rows here and there: choosing those one by one while
+    // the columns are read takes longer than reading them whole.
+    let mut source = source(core, session, schema, !exact.is_empty());
     if let Some(filter) = tests(session, schema, exact)? {
         source = source.with_predicate(filter);
     }

@@ -1,10 +1,11 @@
 //! One data file: rows to Parquet and back.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{BloomFilterPosition, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -16,6 +17,7 @@ use rollcall_stream::schema::{DEVICE, SCHOOL, TS};
 use super::error::HistoryError;
 use super::manifest::FileEntry;
 use super::rows::{Portion, bounds};
+use super::runs::{Extent, Runs};
 use crate::hot::table::{self, KINDS, person_column};
 
 const ZSTD_LEVEL: i32 = 3;
@@ -33,6 +35,7 @@ pub(super) fn encode(kind: Kind, portion: &Portion, added: UtcMillis) -> Result<
     let (first, end) = (Offset(bounds.offset.0), Offset(bounds.offset.1 + 1));
     let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties(kind, portion, first, end)))?;
     writer.write(rows)?;
+    let runs = Runs::of(rows.column(person_column(kind)).as_fixed_size_binary()).map(|runs| index(&mut writer, &runs)).transpose()?;
     let bytes = Bytes::from(writer.into_inner()?);
     let entry = FileEntry {
         path: String::new(),
@@ -49,8 +52,20 @@ pub(super) fn encode(kind: Kind, portion: &Portion, added: UtcMillis) -> Result<
         school_min: SchoolId::from_bytes(bounds.school.0),
         school_max: SchoolId::from_bytes(bounds.school.1),
         added,
+        runs,
     };
     Ok((entry, bytes))
+}
+
+/// Writes the index of people behind the rows.
+fn index(writer: &mut ArrowWriter<Vec<u8>>, runs: &Runs) -> Result<Extent, ParquetError> {
+    writer.flush()?;
+    let bytes = runs.encode();
+    let extent = Extent { start: writer.bytes_written() as u64, length: bytes.len() as u64 };
+    writer.write_all(&bytes)?;
+    let Extent { start, length } = extent;
+    writer.append_key_value_metadata(KeyValue::new("rollcall.runs".to_owned(), format!("{start}+{length}")));
+    Ok(extent)
 }
 
 fn properties(kind: Kind, portion: &Portion, first: Offset, end: Offset) -> WriterProperties {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::error::HistoryError;
 use super::place::{Listed, Place};
+use super::runs::Extent;
 
 /// The folder of the manifest's edits.
 pub(super) const FOLDER: &str = "manifest/";
@@ -43,6 +44,9 @@ pub struct FileEntry {
     pub school_min: SchoolId,
     pub school_max: SchoolId,
     pub added: UtcMillis,
+    /// Its index of people; `None`: not worth it, or written before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Extent>,
 }
 
 /// A person whose rows before an offset are not shown and not written.

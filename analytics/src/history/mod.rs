@@ -12,7 +12,7 @@
 //! # Files
 //! `<table>/district=<id>/date=<yyyy-mm-dd>/<first>-<end>.<epoch>-<number>.parquet`: rows of one kind, district and UTC day of
 //! event time, in the schema of the table (`hot/table.rs`: the log's columns and `offset`), sorted by school, device and time; `first` and `end` bound their
-//! offsets. The same facts are in the file's own metadata (`rollcall.*`). `epoch` is the version at which the writing
+//! offsets. Where each person's rows stand follows the rows, if it is worth it (`runs.rs`). The same facts are in the file's own metadata (`rollcall.*`). `epoch` is the version at which the writing
 //! program opened history and `number` counts from there, so that a name is used once and a running query can never find other rows under it.
 //!
 //! # Manifest
@@ -47,9 +47,11 @@ mod gap;
 mod id_filter;
 mod manifest;
 mod metrics;
+mod picked;
 mod place;
 mod reader;
 mod rows;
+mod runs;
 mod session;
 mod snapshot;
 mod table;
@@ -77,11 +79,13 @@ pub use erase::Erasure;
 pub use error::HistoryError;
 pub use manifest::{FileEntry, Gap, State, Tombstone};
 pub use place::Place;
+pub use runs::Extent;
 pub use snapshot::Snapshot;
 pub use table::HistoryTable;
 pub use warnings::{QueryWarnings, Warning};
 
 use metrics::Metrics;
+use runs::KeptRuns;
 use session::Session;
 use snapshot::Pins;
 use verify::Verified;
@@ -168,6 +172,7 @@ struct Core {
     pins: Pins,
     footers: Arc<FileMetadataCache>,
     blooms: Blooms,
+    runs: KeptRuns,
     verified: Verified,
     status: watch::Sender<HistoryStatus>,
 }
@@ -201,6 +206,7 @@ impl History {
             pins: Pins::new(log.clone()),
             footers: Arc::new(DefaultCache::new(FOOTERS_BYTES_MAX).with_name("footers of history")),
             blooms: Blooms::new(),
+            runs: KeptRuns::new(),
             log,
             clock,
             config,

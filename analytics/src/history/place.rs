@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +113,11 @@ impl Place {
 
     pub async fn get(&self, path: &str) -> Result<Bytes, HistoryError> {
         Ok(self.store.get(&self.location(path)?).await?.bytes().await?)
+    }
+
+    /// A part of the object. A store gives what there is of it.
+    pub async fn range(&self, path: &str, range: Range<u64>) -> Result<Bytes, HistoryError> {
+        Ok(self.store.get_range(&self.location(path)?, range).await?)
     }
 
     /// Bytes of the object, without reading it.

@@ -216,6 +216,7 @@ impl FileEntry {
             school_min: rollcall_model::ids::SchoolId::from_bytes([0; 16]),
             school_max: rollcall_model::ids::SchoolId::from_bytes([0; 16]),
             added: rollcall_model::time::UtcMillis(0),
+            runs: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use rollcall_stream::schema::{DISTRICT, SCHOOL};
 use uuid::Uuid;
 
 use super::gap::LogRows;
+use super::picked::Pick;
 use super::snapshot::Snapshot;
 use super::warnings::{QueryWarnings, Warning};
 use super::{Core, FileEntry, History, cold};
@@ -158,10 +159,18 @@ impl TableProvider for HistoryTable {
         let (hot, durable) = (self.hot.snapshot(self.kind), *core.log.durable().borrow());
         let selection = Arc::new(Selection::new(&self.schema, filters));
         let files = core.readable(session, &self.schema, &mut snapshot, filters).await?;
-        let mut parts = Vec::with_capacity(4);
+        let mut parts = Vec::with_capacity(5);
         if !files.is_empty() {
-            let exact = filters.iter().filter(|filter| self.answers(filter) && !self.is_proven(filter, &files)).cloned().collect();
-            parts.push(cold::plan(core, session, &files, cold::Asked { schema: &self.schema, projection, exact, limit })?);
+            let exact: Vec<Expr> =
+                filters.iter().filter(|filter| self.answers(filter) && !self.is_proven(filter, &files)).cloned().collect();
+            let asked = cold::Asked { schema: &self.schema, projection, exact, limit };
+            let Pick { whole, picked } = core.pick(self.kind, files, &selection).await;
+            if !picked.is_empty() {
+                parts.push(cold::plan_picked(core, session, &picked, asked.clone())?);
+            }
+            if !whole.is_empty() {
+                parts.push(cold::plan(core, session, &whole, asked)?);
+            }
         }
         parts.extend(self.log_rows(&snapshot, (snapshot.next, hot.first), &selection, projection)?);
         let visible = Visible { from: snapshot.next, erased: Arc::clone(&snapshot.erased) };

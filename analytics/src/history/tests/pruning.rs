@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use rollcall_model::event::Kind;
 
 use super::town::{DAY_MS, START, Town, config, district, id, person};
@@ -60,6 +62,82 @@ async fn a_person_is_looked_up_in_bloom_filters() {
     let ran = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
     assert!(ran.contains("row_groups_pruned_statistics=3 total → 3 matched"), "{ran}");
     assert!(ran.contains("row_groups_pruned_bloom_filter=3 total → 0 matched"), "{ran}");
+}
+
+/// Twenty-one people, each with a device and a school: `rows` readings that come in turns.
+fn worn(rows: std::ops::Range<u64>) -> Vec<(u8, u64)> {
+    rows.map(|seq| ((seq % 21) as u8, seq)).collect()
+}
+
+/// How many rows of files were looked at for a person, and how many were theirs.
+async fn looked_at(town: &Town, number: u8) -> (usize, u64) {
+    let sql = format!("select seq from telemetry where person = {}", id(person(number).as_bytes()));
+    let (plan, context) = plan(town, &sql).await;
+    let rows = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+    let ran = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
+    let told = |name: &str| {
+        let values = ran.split(name).skip(1).filter_map(|rest| rest.split([',', ']', '\n']).next());
+        values.map(|value| value.trim().parse::<usize>().unwrap()).sum::<usize>()
+    };
+    let seqs = rows.iter().flat_map(|rows| rows.column(0).as_primitive::<UInt64Type>().values().to_vec());
+    let count = seqs.inspect(|seq| assert_eq!(*seq % 21, u64::from(number))).count();
+    // Picked by the index, or else left and taken out by the filter of a scan.
+    (
+        told("PickedScan: files=2, rows=")
+            + told("PickedScan: files=1, rows=")
+            + told("pushdown_rows_matched=")
+            + told("pushdown_rows_pruned="),
+        count as u64,
+    )
+}
+
+#[tokio::test]
+async fn only_where_a_person_stands_is_looked_at() {
+    let store = Arc::new(InMemory::new());
+    let mut town = Town::on(store.clone(), HistoryConfig { file_rows_max: 5_000, compact_files_min: 2, ..config() });
+    town.append(Kind::Telemetry, 0, &worn(0..420), 0);
+    town.history.flush().await.unwrap();
+    town.append(Kind::Telemetry, 0, &worn(420..840), 0);
+    town.history.flush().await.unwrap();
+    // Gates see everybody at any time, so their files have no such index.
+    let seen: Vec<(u8, u64)> = (0..420).map(|seq| ((seq / 21) as u8, seq)).collect();
+    town.append(Kind::Scan, 0, &seen, 0);
+    town.history.flush().await.unwrap();
+    town.move_window(usize::MAX);
+    let files = town.history.state().unwrap().files.clone();
+    assert!(files.values().all(|file| file.runs.is_some() == (file.kind == Kind::Telemetry)), "{files:?}");
+    assert_eq!(looked_at(&town, 5).await, (40, 40));
+    let (plan, _) = plan(&town, &format!("select seq from telemetry where person = {}", id(person(21).as_bytes()))).await;
+    assert!(shown(&plan).contains("EmptyExec"), "nobody's files are not opened: {}", shown(&plan));
+
+    for (asked, expected) in [
+        (format!("person in ({}, {})", id(person(5).as_bytes()), id(person(6).as_bytes())), 80),
+        (format!("person = {} and device = {}", id(person(5).as_bytes()), id(&[5; 16])), 40),
+        (format!("person = {} and device = {}", id(person(5).as_bytes()), id(&[6; 16])), 0),
+        (format!("person = {} and seq < 420", id(person(5).as_bytes())), 20),
+    ] {
+        let rows = town.query(&format!("select count(*) from telemetry where {asked}")).await.0;
+        assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), expected, "{asked}");
+    }
+
+    // Merged, and written again without somebody, files have an index of their own.
+    while town.history.compact().await.unwrap() {}
+    assert_eq!(looked_at(&town, 5).await, (40, 40));
+    town.history.erase(district(0), person(4)).await.unwrap();
+    assert_eq!(town.history.state().unwrap().files.values().filter(|file| file.kind == Kind::Telemetry).count(), 1);
+    assert_eq!(looked_at(&town, 5).await, (40, 40));
+    assert_eq!(looked_at(&town, 4).await, (0, 0));
+
+    // An index that is not what was written is not used, and the rows are found all the same.
+    let file = town.history.state().unwrap().files.values().find(|file| file.kind == Kind::Telemetry).unwrap().clone();
+    let location = Path::from(format!("history/{}", file.path));
+    let mut bytes = store.get(&location).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[file.runs.unwrap().start as usize + 20] ^= 1;
+    store.put(&location, bytes.into()).await.unwrap();
+    town.restart();
+    town.move_window(usize::MAX);
+    town.history.open().await.unwrap();
+    assert_eq!(looked_at(&town, 5).await, (800, 40));
 }
 
 #[tokio::test]
