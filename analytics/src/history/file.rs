@@ -23,6 +23,8 @@ use crate::hot::table::{self, KINDS, person_column};
 const ZSTD_LEVEL: i32 = 3;
 /// Small enough that one school's rows are found by the statistics of a few groups, large enough to be decoded in bulk.
 const ROW_GROUP_ROWS: usize = 131_072;
+/// As many as operators hand on at a time: whoever reads a few rows unpacks no more than these of each column.
+const PAGE_ROWS: usize = 8_192;
 /// One in a hundred looks finds a group that has nothing.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 /// Rows read from a file at a time.
@@ -84,6 +86,7 @@ fn properties(kind: Kind, portion: &Portion, first: Offset, end: Offset) -> Writ
         .set_bloom_filter_position(BloomFilterPosition::End)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is one of zstd's")))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_key_value_metadata(Some(metadata))
         .set_sorting_columns(Some(sorted.to_vec()))
         .set_created_by("rollcall history".to_owned());
