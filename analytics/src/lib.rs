@@ -8,3 +8,4 @@ pub mod history;
 pub mod hot;
 pub mod hub;
 pub mod query;
+mod sealed;

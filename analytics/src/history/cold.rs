@@ -22,16 +22,16 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::{PhysicalExpr, conjunction_opt};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::ObjectMeta;
 
 use super::Core;
 use super::id_filter::IdFilter;
 use super::manifest::FileEntry;
-use super::picked::{Picked, PickedScan};
+use super::picked::Picked;
 use super::place::Place;
 use crate::distributed::Workers;
 use crate::hot::scan;
+use crate::sealed::Sealed;
 
 /// Footer and indexes of a file of a million rows; saves a request a file when the guess is enough.
 const FOOTER_BYTES: usize = 64 * 1024;
@@ -156,30 +156,24 @@ fn source(core: &Core, session: &dyn Session, schema: &SchemaRef, pushdown: bool
 }
 
 /// The plan that reads the picked rows of files. It holds those files too.
+///
+/// With its rows known, a file has nothing left that conditions could leave out: looking at statistics and filters of fifty files takes
+/// longer than reading twenty rows of each. So the scan has no conditions, and the tests of ids look at what it gives.
 pub(super) fn plan_picked(core: &Core, session: &dyn Session, picked: &[Picked], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
     let (place, Asked { schema, projection, exact, .. }) = (&core.place, asked);
     let part = |Picked { file, rows, .. }: &Picked| Ok(part(place, schema, file)?.with_extension(rows.clone()));
     let parts = FileGroup::new(picked.iter().map(part).collect::<Result<_>>()?);
-    // What is asked for, and behind it what the tests look at besides.
-    let asked: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-    let mut read = asked.clone();
-    for column in exact.iter().flat_map(Expr::column_refs) {
-        let at = schema.index_of(column.name())?;
-        if !read.contains(&at) {
-            read.push(at);
-        }
-    }
+    let read = scan::with_columns_of(&exact, schema, projection);
     let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source(core, session, schema, false)))
         .with_file_groups(parts.split_files(session.config().target_partitions().max(1)))
         .with_statistics(Statistics::new_unknown(schema))
         .with_projection_indices(Some(read))?
         .build();
-    let scan = DataSourceExec::from_data_source(scan);
-    let Some(test) = conjoined(session, &scan.schema(), exact.into_iter())? else {
-        return Ok(Arc::new(PickedScan::new(scan, picked)));
-    };
-    let tested = FilterExecBuilder::new(test, scan).apply_projection(Some((0..asked.len()).collect()))?.build()?;
-    Ok(Arc::new(PickedScan::new(Arc::new(tested), picked)))
+    let asked = projection.map_or(schema.fields().len(), Vec::len);
+    let tested = scan::tested(session, DataSourceExec::from_data_source(scan), exact, asked)?;
+    let rows = picked.iter().map(|picked| picked.count).sum::<u64>();
+    let known = Statistics::new_unknown(&tested.schema()).with_num_rows(Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX)));
+    Ok(Arc::new(Sealed::new(tested, format!("PickedRows: files={}, rows={rows}", picked.len()), known)))
 }
 
 /// The plan that reads the files. It holds them, so they are not deleted before the plan is gone.

@@ -1,20 +1,8 @@
-//! Rows of files that are picked by where people stand ([`super::runs`]), as a scan of its own.
-//!
-//! With its rows known, a file has nothing left that conditions could leave out: looking at statistics and filters of fifty files takes
-//! longer than reading twenty rows of each. So the scan below is one without conditions, the tests of ids look at what it gives, and
-//! no rule of the optimizer puts other conditions into it. Workers are not asked either.
+//! Which rows of files a scan reads, picked by where people stand ([`super::runs`]).
 
-use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics};
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
 use futures_util::{StreamExt, stream};
 use parquet::arrow::arrow_reader::RowSelection;
 use rollcall_model::event::Kind;
@@ -69,65 +57,5 @@ impl Core {
             }
         }
         pick
-    }
-}
-
-/// See the module.
-#[derive(Debug)]
-pub(super) struct PickedScan {
-    /// What is done; it is not shown to those who optimize plans.
-    inner: Arc<dyn ExecutionPlan>,
-    files: usize,
-    rows: u64,
-}
-
-impl PickedScan {
-    pub fn new(inner: Arc<dyn ExecutionPlan>, picked: &[Picked]) -> Self {
-        Self { inner, files: picked.len(), rows: picked.iter().map(|picked| picked.count).sum() }
-    }
-}
-
-impl DisplayAs for PickedScan {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PickedScan: files={}, rows={}", self.files, self.rows)
-    }
-}
-
-impl ExecutionPlan for PickedScan {
-    fn name(&self) -> &'static str {
-        "PickedScan"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.inner.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.inner.execute(partition, context)
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        self.inner.metrics()
-    }
-
-    fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
-        let unknown = Statistics::new_unknown(&self.schema());
-        Ok(Arc::new(unknown.with_num_rows(Precision::Inexact(usize::try_from(self.rows).unwrap_or(usize::MAX)))))
     }
 }

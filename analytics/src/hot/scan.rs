@@ -4,13 +4,19 @@
 //! batch, so that the scope filters of every query cost nothing where a batch lies wholly inside them. Ranges of event
 //! time, time of receipt and offset only leave batches out; the rows in what remains are filtered again above.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use datafusion::common::ScalarValue;
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 
 use super::batch::{HotBatch, Id, Left, id_at};
 use super::table::OFFSET;
@@ -95,6 +101,26 @@ pub fn id_test(schema: &SchemaRef, filter: &Expr) -> Option<IdTest> {
     wanted.sort_unstable();
     wanted.dedup();
     Some(IdTest { column: schema.index_of(name).ok()?, wanted })
+}
+
+/// The columns of a projection, and behind them those that the conditions look at besides.
+pub fn with_columns_of(conditions: &[Expr], schema: &SchemaRef, projection: Option<&Vec<usize>>) -> Vec<usize> {
+    let mut read = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+    for column in conditions.iter().flat_map(Expr::column_refs) {
+        if let Ok(at) = schema.index_of(column.name())
+            && !read.contains(&at)
+        {
+            read.push(at);
+        }
+    }
+    read
+}
+
+/// The rows of a scan of those columns for which all conditions are true, in the first `asked` columns.
+pub fn tested(session: &dyn Session, scan: Arc<dyn ExecutionPlan>, conditions: Vec<Expr>, asked: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(test) = conjunction(conditions) else { return Ok(scan) };
+    let test = session.create_physical_expr(test, &DFSchema::try_from(scan.schema())?)?;
+    Ok(Arc::new(FilterExecBuilder::new(test, scan).apply_projection(Some((0..asked).collect()))?.build()?))
 }
 
 fn number_of(expr: &Expr) -> Option<i64> {

@@ -2,22 +2,30 @@
 //!
 //! The names that a query can resolve are those of the views. The tables beneath have no name in the catalog of a query,
 //! so nothing that the text says can reach one past its filter: not a subquery, a CTE of the same name, a qualified name
-//! or another view. The filters are part of the logical plan from the first step and only the optimizer moves them, which
-//! may push a filter towards the scan and never drops one.
+//! or another view. The filters are part of the logical plan from the first step, so that scans leave out what they can, and each
+//! scan applies them by itself besides ([`Scoped`]), so that no condition of the text meets a row of others.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::{Column, Result};
-use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
+use datafusion::catalog::{SchemaProvider, Session, TableProvider};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result, Statistics};
+use datafusion::datasource::{TableType, ViewTable, provider_as_source, source_as_provider};
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
+use datafusion::logical_expr::logical_plan::TableScan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, lit};
+use datafusion::physical_plan::ExecutionPlan;
 use rollcall_store::account::Role;
 
 use super::caller::Caller;
 use super::ids::literal;
 use super::source::{About, ScopeColumns, TableSource};
+use crate::hot::scan;
+use crate::sealed::Sealed;
 
 /// Whether a caller has a table at all.
 pub fn is_visible(caller: &Caller, scope: &ScopeColumns) -> bool {
@@ -68,7 +76,7 @@ impl SchemaProvider for Views {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        self.sources.get(name).map(|source| view(&self.caller, source.as_ref())).transpose()
+        self.sources.get(name).map(|source| self.view(source.as_ref())).transpose()
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -76,17 +84,92 @@ impl SchemaProvider for Views {
     }
 }
 
-/// The caller's view of a table.
-fn view(caller: &Caller, source: &dyn TableSource) -> Result<Arc<dyn TableProvider>> {
-    let (name, scope) = (source.name(), source.scope());
-    let mut plan = LogicalPlanBuilder::scan(name, provider_as_source(source.provider()), None)?;
-    for filter in filters(caller, name, &scope) {
-        plan = plan.filter(filter)?;
+impl Views {
+    /// The caller's view of a table.
+    fn view(&self, source: &dyn TableSource) -> Result<Arc<dyn TableProvider>> {
+        let (caller, name, scope) = (&self.caller, source.name(), source.scope());
+        let mut plan = LogicalPlanBuilder::scan(name, provider_as_source(self.scoped(name, source.provider(), &scope)?), None)?;
+        for filter in filters(caller, name, &scope) {
+            plan = plan.filter(filter)?;
+        }
+        let schema = source.schema();
+        let shown = schema.fields().iter().map(|field| field.name().as_str()).filter(|column| shows_column(caller, &scope, column));
+        let columns: Vec<Expr> = shown.map(|column| column_of(name, column)).collect();
+        Ok(Arc::new(ViewTable::new(plan.project(columns)?.build()?, None)))
     }
-    let schema = source.schema();
-    let shown = schema.fields().iter().map(|field| field.name().as_str()).filter(|column| shows_column(caller, &scope, column));
-    let columns: Vec<Expr> = shown.map(|column| column_of(name, column)).collect();
-    Ok(Arc::new(ViewTable::new(plan.project(columns)?.build()?, None)))
+
+    /// The table with the caller's rows only; of a query with a name, the tables that it reads.
+    fn scoped(&self, name: &str, table: Arc<dyn TableProvider>, scope: &ScopeColumns) -> Result<Arc<dyn TableProvider>> {
+        let Some(plan) = table.get_logical_plan().map(Cow::into_owned) else {
+            let scope = unnormalize_cols(filters(&self.caller, name, scope));
+            return Ok(Arc::new(Scoped { inner: table, scope }));
+        };
+        let read = plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+            let (name, below) = (scan.table_name.table(), source_as_provider(&scan.source)?);
+            // A table without a name of its own has the columns that the query limits itself by, or some of them.
+            let named = |column: Option<&'static str>| column.filter(|column| below.schema().index_of(column).is_ok());
+            let own = self.sources.get(name).map(|source| source.scope()).unwrap_or(ScopeColumns {
+                school: named(scope.school),
+                section: named(scope.section),
+                person: named(scope.person),
+                ..*scope
+            });
+            let source = provider_as_source(self.scoped(name, below, &own)?);
+            Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+        })?;
+        Ok(Arc::new(ViewTable::new(read.data, None)))
+    }
+}
+
+/// A table of which a scan has the rows of one caller, and nothing that stands above it is ever evaluated for others.
+///
+/// The filters of the view alone do not promise that: the optimizer joins them with those of the text to one condition, of which both
+/// sides are evaluated for most rows, and a cast that fails says the value that it was given.
+#[derive(Debug)]
+struct Scoped {
+    inner: Arc<dyn TableProvider>,
+    /// Without the table's name, as a scan gets its filters.
+    scope: Vec<Expr>,
+}
+
+#[async_trait]
+impl TableProvider for Scoped {
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.inner.table_type()
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.inner.supports_filters_pushdown(filters)
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let answers = self.inner.supports_filters_pushdown(&self.scope.iter().collect::<Vec<_>>())?;
+        let is_left = |answer: &TableProviderFilterPushDown| *answer != TableProviderFilterPushDown::Exact;
+        let left: Vec<Expr> = self.scope.iter().zip(&answers).filter(|(_, answer)| is_left(answer)).map(|(expr, _)| expr.clone()).collect();
+        let mut all = self.scope.clone();
+        all.extend(filters.iter().filter(|filter| !self.scope.contains(filter)).cloned());
+        if left.is_empty() {
+            return self.inner.scan(session, projection, &all, limit).await;
+        }
+        let schema = self.inner.schema();
+        let read = scan::with_columns_of(&left, &schema, projection);
+        let rows = self.inner.scan(session, Some(&read), &all, None).await?;
+        let asked = projection.map_or(schema.fields().len(), Vec::len);
+        let own = scan::tested(session, rows, left, asked)?;
+        let known = Statistics::new_unknown(&own.schema());
+        Ok(Arc::new(Sealed::new(own, "OwnRows".to_owned(), known)))
+    }
 }
 
 fn column_of(table: &str, column: &str) -> Expr {

@@ -284,3 +284,36 @@ async fn attendance_now_says_what_the_boards_say() {
         today.periods.iter().chain(&today.day).map(|window| json!([window.section, window.period, window.status, window.rule])).collect();
     assert_eq!(shown["rows"], Value::Array(expected));
 }
+
+/// A condition of the text is never evaluated for rows of others: a cast that fails would say their values.
+#[tokio::test]
+async fn no_condition_meets_a_row_of_another_district_or_school() {
+    let town = Town::start().await;
+    for who in [As::Teacher, As::Office, As::DistrictOffice, As::Foreign] {
+        let cookie = &town.cookies[&who];
+        let limits: &[&str] = if matches!(who, As::Teacher | As::Office) { &["district", "school"] } else { &["district"] };
+        let catalog = get(&town, cookie, "/api/v1/sql/catalog").await;
+        let mut asked = 0;
+        for limit in limits {
+            let own = ask(&town, cookie, &format!("select distinct substr(id_text({limit}), 1, 23) from students")).await;
+            let own: Vec<String> = rows(&own).iter().map(|row| format!("'{}'", row[0].as_str().unwrap())).collect();
+            assert!(!own.is_empty());
+            for table in catalog["tables"].as_array().unwrap() {
+                if !table["columns"].as_array().unwrap().iter().any(|column| column["name"] == *limit) {
+                    continue;
+                }
+                let name = table["name"].as_str().unwrap();
+                let id = format!("substr(id_text({limit}), 1, 23)");
+                let foreign = format!("case when {id} not in ({}) then cast(concat('FOREIGN ', {id}) as int) else 1 end > 0", own.join(", "));
+                for sql in [
+                    format!("select count(*) from {name} where {foreign}"),
+                    format!("select count(*) from (select * from {name} where {foreign}) x join schools s on s.school = x.{limit}"),
+                ] {
+                    ask(&town, cookie, &sql).await;
+                    asked += 1;
+                }
+            }
+        }
+        assert!(asked > 20, "{who:?}: {asked}");
+    }
+}

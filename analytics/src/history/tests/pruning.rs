@@ -83,8 +83,8 @@ async fn looked_at(town: &Town, number: u8) -> (usize, u64) {
     let count = seqs.inspect(|seq| assert_eq!(*seq % 21, u64::from(number))).count();
     // Picked by the index, or else left and taken out by the filter of a scan.
     (
-        told("PickedScan: files=2, rows=")
-            + told("PickedScan: files=1, rows=")
+        told("PickedRows: files=2, rows=")
+            + told("PickedRows: files=1, rows=")
             + told("pushdown_rows_matched=")
             + told("pushdown_rows_pruned="),
         count as u64,
