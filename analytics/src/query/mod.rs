@@ -27,6 +27,7 @@ pub mod privacy;
 mod reads;
 mod scope;
 mod session;
+mod size;
 mod source;
 mod statement;
 mod stream;

@@ -8,14 +8,14 @@ use std::ops::ControlFlow;
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, SetExpr, Statement as Sql, Value, Visit, Visitor, visit_expressions, visit_expressions_mut,
+    Expr, Query, SetExpr, Statement as Sql, TableFactor, Value, Visit, Visitor, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use uuid::Uuid;
 
 use super::error::{self, Bound, Place, QueryError};
-use super::unnamed;
+use super::{size, unnamed};
 
 /// Deepest nesting of a text; the parser recurses.
 const NESTING_MAX: usize = 64;
@@ -47,6 +47,12 @@ pub enum Explains {
 pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
     if sql.len() > bytes_max {
         return Err(QueryError::Limit { bound: Bound::Text, message: format!("a query has at most {bytes_max} bytes") });
+    }
+    if let Some(at) = sql.find('\0') {
+        let before = &sql[..at];
+        let column = before.rsplit('\n').next().unwrap_or(before).chars().count() as u64 + 1;
+        let place = Some(Place { line: before.matches('\n').count() as u64 + 1, column });
+        return Err(QueryError::Invalid { message: "a query has no character U+0000".to_owned(), place, hint: None });
     }
     if operators(sql) > OPERATORS_MAX {
         let message = format!("a query has at most {OPERATORS_MAX} words and operators besides its constants");
@@ -209,6 +215,9 @@ fn check(statement: Statement) -> Result<Accepted, QueryError> {
     let explains = match &statement {
         Statement::Explain(explain) => {
             check_query(&explain.statement)?;
+            if explain.options.verbose {
+                return Err(QueryError::refused("EXPLAIN VERBOSE shows what there is below a caller's rows; use EXPLAIN"));
+            }
             if explain.options.analyze { Explains::Run } else { Explains::Plan }
         }
         other => {
@@ -250,6 +259,14 @@ fn only_reads(query: &Query) -> Result<(), QueryError> {
             }
             body(&query.body)
         }
+        fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<&'static str> {
+            match table {
+                TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                    ControlFlow::Break("TABLESAMPLE is not there: a query reads all rows")
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
         fn pre_visit_statement(&mut self, statement: &Sql) -> ControlFlow<&'static str> {
             match statement {
                 Sql::Query(_) => ControlFlow::Continue(()),
@@ -269,7 +286,7 @@ fn only_reads(query: &Query) -> Result<(), QueryError> {
         }
     }
     match query.visit(&mut Reads) {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => size::check(query),
         ControlFlow::Break(message) => Err(QueryError::refused(message)),
     }
 }

@@ -2,8 +2,8 @@
 
 use rollcall_store::account::Role;
 
-use super::world::{caller, engine, rows};
-use crate::query::{Place, QueryError};
+use super::world::{caller, engine, one, rows};
+use crate::query::{Bound, Place, QueryError};
 
 #[tokio::test]
 async fn everything_but_a_query_is_refused() {
@@ -101,4 +101,43 @@ async fn hostile_texts_end_in_an_error() {
     // Long but sound: it may run or be refused, and the engine answers afterwards.
     let _ = rows(&engine, &caller(Role::Office), &many).await;
     assert_eq!(rows(&engine, &caller(Role::Office), "select 1").await.unwrap(), [["1"]]);
+}
+
+/// What a WITH names twice is planned twice, and so is what that names.
+#[tokio::test]
+async fn names_that_multiply_are_refused_before_they_are_planned() {
+    let engine = engine();
+    let doubling = |levels: usize| {
+        let steps: Vec<String> = (1..=levels).map(|step| format!("a{step} as (select l.x from a{} l, a{} r)", step - 1, step - 1)).collect();
+        format!("with a0 as (select 1 as x), {} select count(*) from a{levels}", steps.join(", "))
+    };
+    let begun = std::time::Instant::now();
+    for sql in [doubling(23), doubling(60), format!("select * from ({}) t", doubling(30))] {
+        let answer = rows(&engine, &caller(Role::Office), &sql).await;
+        assert!(matches!(&answer, Err(QueryError::Limit { bound: Bound::Text, .. })), "{answer:?}");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(one(&engine, &caller(Role::Office), &doubling(4)).await, "1");
+    // So is an expression wherever its column stands, when a condition goes down to the rows.
+    let sum = |levels: usize| {
+        let steps: Vec<String> = (1..=levels).map(|step| format!("a{step} as (select x + x as x from a{})", step - 1)).collect();
+        format!("with a0 as (select minutes as x from events), {} select count(*) from a{levels} where x > 1", steps.join(", "))
+    };
+    let begun = std::time::Instant::now();
+    let answer = rows(&engine, &caller(Role::Office), &sum(24)).await;
+    assert!(matches!(&answer, Err(QueryError::Limit { bound: Bound::Text, .. })), "{answer:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(one(&engine, &caller(Role::Office), &sum(6)).await, "79");
+}
+
+#[tokio::test]
+async fn what_would_be_passed_over_in_silence_is_refused() {
+    let engine = engine();
+    for sql in ["select count(*) from events tablesample (10)", "explain verbose select count(*) from events"] {
+        let answer = rows(&engine, &caller(Role::Office), sql).await;
+        assert!(matches!(answer, Err(QueryError::Refused { .. })), "{sql}: {answer:?}");
+    }
+    // No place of the audit takes it.
+    let answer = rows(&engine, &caller(Role::Office), "select 1,\n 'a\0b'").await;
+    assert!(matches!(&answer, Err(QueryError::Invalid { place: Some(Place { line: 2, column: 4 }), .. })), "{answer:?}");
 }
