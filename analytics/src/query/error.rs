@@ -5,6 +5,8 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 
+use super::caller::Caller;
+
 /// A place in the SQL text, both from 1; columns count characters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -149,6 +151,16 @@ fn of_schema(error: &SchemaError, place: Option<Place>, sql: &str, help: Option<
             hint: help,
         },
         other => QueryError::Invalid { message: other.to_string(), place, hint: help },
+    }
+}
+
+/// An error while rows were being made for a caller. Its words may quote a value, which only those may read who may see single rows.
+pub(super) fn of_rows(error: &DataFusionError, caller: &Caller) -> QueryError {
+    match of_execution(error) {
+        QueryError::Data { .. } | QueryError::Invalid { .. } if !caller.has_student_rights() => QueryError::Data {
+            message: "a value made the query fail, such as a division by zero or a cast; TRY_CAST and NULLIF keep it from failing".to_owned(),
+        },
+        other => other,
     }
 }
 

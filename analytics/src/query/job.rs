@@ -185,10 +185,11 @@ impl Job {
         schema: &SchemaRef,
         rows: &mpsc::Sender<Result<RecordBatch, QueryError>>,
     ) -> Result<(), QueryError> {
-        let mut stream = execute_stream(plan, state.task_ctx()).map_err(|error| error::of_execution(&error))?;
+        let failed = |error: DataFusionError| error::of_rows(&error, &self.caller);
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
         let (mut rows_made, mut bytes_made) = (0, 0);
         while let Some(batch) = stream.next().await {
-            let batch = batch.and_then(|batch| ids::shown(&batch, schema)).map_err(|error| error::of_execution(&error))?;
+            let batch = batch.and_then(|batch| ids::shown(&batch, schema)).map_err(failed)?;
             if batch.num_rows() == 0 {
                 continue;
             }

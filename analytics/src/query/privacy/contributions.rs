@@ -169,9 +169,9 @@ impl Groups {
         self.groups.len()
     }
 
-    /// How many students a group has.
-    pub fn students(&self, group: usize) -> usize {
-        self.groups[group].students.len()
+    /// The students of a group.
+    pub fn all(&self, group: usize) -> impl Iterator<Item = u128> {
+        self.groups[group].students.iter().copied()
     }
 
     /// Who contributed to a figure of a group, and what.

@@ -1,16 +1,22 @@
 //! The figures of one aggregate, made of one contribution a student and figure.
 //!
 //! # What is given
-//! Each student's rows add up to one contribution. Contributions larger than the third largest count as that one; it is
-//! the figure's unit (one, for a number of students). To the total is added noise: a Laplace variable of that scale,
-//! drawn by a keyed hash from who contributed what. The same students with the same contributions get the same noise,
-//! however the query is written, so asking again tells nothing new; another set, by even one student or value, gets
-//! noise of its own.
+//! Each student's rows add up to one contribution. A group, and a figure in it, is given when it has at least `group_min` students,
+//! and the number of them with noise is above that by a margin: that somebody makes it ten does not show. For sums only those
+//! count who contribute something else than nothing.
+//!
+//! Contributions larger than the figure's unit are cut to it. It is what about a dozen students reach: of one student's contribution, whom the
+//! key chooses, times powers of two from above, the first of which their number, with noise, is so large ("sparse vector"). To the
+//! total is added noise of that scale. All noise is Laplace, drawn by a keyed hash from who contributed what in relation to that one
+//! student. The same students with the same relations get the same noise, and a unit that grows as they do, however the query is written or
+//! scaled: asking again tells nothing new. Another set, by even one student or relation, gets noise of its own.
 //!
 //! # What follows
 //! One student more or less changes a total by at most its unit, which the noise hides: whatever is answered, it is at
 //! most e times as likely with the student as without, for each such figure. Two figures that differ by one student
-//! therefore do not give that student's value by subtraction.
+//! therefore do not give that student's value by subtraction. That a group is there at all is as uncertain, but for a group of
+//! exactly `group_min` that is shown, which happens once in a hundred times.
+//! The sparse vector technique: Dwork and Roth, The Algorithmic Foundations of Differential Privacy, 3.6.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,8 +32,14 @@ use super::contributions::{Contribution, Groups, Students};
 use crate::query::caller::PrivacyKey;
 use crate::query::ids::ID;
 
-/// Contributions above the one of this rank are cut to it: fewer could still show a single outlier.
-const UNIT_RANK: usize = 3;
+/// About so many contributions reach the unit: those that a query makes large by itself do not fix it.
+const UNIT_RANK: f64 = 12.0;
+
+/// Powers of two between which a unit is.
+const UNITS: std::ops::RangeInclusive<i32> = -20..=40;
+
+/// By so many students a group with its noise is larger than the smallest that may be shown.
+const MARGIN: f64 = 4.0;
 
 /// What is said of a group's contributions. The values are part of what noise is drawn from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,7 +55,7 @@ pub fn field_name(place: usize) -> String {
     format!("f{place}")
 }
 
-/// Name of the number of students: exact, for suppression alone, and never shown.
+/// Name of the number of students, with noise and careful, for suppression alone: a group of fewer than `group_min` is not shown.
 pub const STUDENTS: &str = "students";
 
 /// The aggregate function `(person, value, …) -> Struct<students: Float64, f0: Float64, …>`: how many students there are, and a figure of
@@ -128,7 +140,7 @@ struct Gathered {
 
 impl Gathered {
     fn figures(&self, groups: &Groups) -> Result<StructArray> {
-        let students = (0..groups.len()).map(|group| Some(groups.students(group) as f64)).collect::<Float64Array>();
+        let students = (0..groups.len()).map(|group| Some(self.told.careful(groups.all(group)))).collect::<Float64Array>();
         let figures = (0..self.students.figures()).map(|place| {
             let kind = self.told.kinds.get(place).copied();
             let figure = |group| kind.and_then(|kind| self.told.figure(kind, groups.of(group, place)));
@@ -220,52 +232,136 @@ struct Told {
 }
 
 impl Told {
+    /// How many students suppression may believe in: 0 of nobody, else at least 1, and fewer than `group_min` when there are.
+    fn careful(&self, students: impl Iterator<Item = u128>) -> f64 {
+        let (mut count, mut drawn) = (0, Drawn::new(&self.key));
+        for student in students {
+            count += 1;
+            drawn.add(student, b"");
+        }
+        self.careful_count(count, &drawn)
+    }
+
+    fn careful_count(&self, count: usize, drawn: &Drawn) -> f64 {
+        if count == 0 {
+            return 0.0;
+        }
+        let careful = (count as f64 + drawn.noise(Kind::Persons).laplace(TOTAL) - MARGIN).round().max(1.0);
+        if count < self.group_min { careful.min(self.group_min as f64 - 1.0) } else { careful }
+    }
+
     /// The figure of those who contributed; `None`: they are too few.
     fn figure(&self, kind: Kind, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
-        let students: Vec<_> = students.collect();
-        if students.len() < self.group_min {
-            return None;
+        let mut students: Vec<_> = students.collect();
+        // In an order that neither files nor threads change.
+        students.sort_unstable_by_key(|(student, _)| *student);
+        let rows = |students: &[(u128, Contribution)]| self.blurred(students, Kind::Rows, |student| student.rows as f64);
+        match kind {
+            Kind::Persons => {
+                let drawn = self.drawn(&students, |_, _| {});
+                self.enough(students.len(), &drawn)?;
+                Some((students.len() as f64 + drawn.noise(Kind::Persons).laplace(TOTAL)).round().max(0.0))
+            }
+            // Everybody who contributed did so by a row at least.
+            Kind::Rows => rows(&students).map(|rows| rows.round().max(0.0)),
+            Kind::Sum => self.total(students),
+            Kind::Average => {
+                let rows = rows(&students)?;
+                Some(self.total(students)? / rows.max(1.0))
+            }
         }
-        let rows = || self.blurred(&students, Kind::Rows, |student| student.rows as f64);
-        let total = || self.blurred(&students, Kind::Sum, |student| student.total);
-        Some(match kind {
-            Kind::Persons => (students.len() as f64 + self.noise(Kind::Persons, &students)).round().max(0.0),
-            Kind::Rows => rows().round().max(0.0),
-            Kind::Sum => total(),
-            Kind::Average => total() / rows().max(1.0),
-        })
+    }
+
+    fn total(&self, mut students: Vec<(u128, Contribution)>) -> Option<f64> {
+        students.retain(|(_, contribution)| contribution.total != 0.0);
+        self.blurred(&students, Kind::Sum, |student| student.total)
+    }
+
+    /// Nothing, unless so many students may be told of.
+    fn enough(&self, count: usize, drawn: &Drawn) -> Option<()> {
+        (self.careful_count(count, drawn) >= self.group_min as f64).then_some(())
     }
 
     /// The total of the cut contributions, with noise of their unit.
-    fn blurred(&self, students: &[(u128, Contribution)], kind: Kind, value: impl Fn(&Contribution) -> f64) -> f64 {
-        let mut contributions: Vec<f64> = students.iter().map(|(_, contribution)| value(contribution)).collect();
+    fn blurred(&self, students: &[(u128, Contribution)], kind: Kind, value: impl Fn(&Contribution) -> f64) -> Option<f64> {
+        self.enough(students.len(), &self.drawn(students, |_, _| {}))?;
+        let keyed = Drawn::new(&self.key);
+        let (_, chosen) = students.iter().min_by_key(|(student, _)| keyed.hash(*student, b""))?;
+        let chosen = value(chosen);
+        // In digits that the order of additions within a student cannot change.
+        let written = |said: &mut String, contribution: &Contribution| {
+            write!(said, "{:.6e}", value(contribution) / chosen).expect("a text takes whatever is written");
+        };
+        let noise = self.drawn(students, written).noise(kind);
+        let mut cut: Vec<f64> = students.iter().map(|(_, contribution)| value(contribution)).collect();
         // In order of size, so that the sum does not depend on the order in which rows came.
-        contributions.sort_unstable_by(|one, other| other.abs().total_cmp(&one.abs()).then(other.total_cmp(one)));
-        let unit = contributions.get(UNIT_RANK - 1).or(contributions.last()).copied().unwrap_or_default().abs();
-        let total: f64 = contributions.iter().map(|value| value.clamp(-unit, unit)).sum();
-        total + unit * self.noise(kind, students)
+        cut.sort_unstable_by(|one, other| other.abs().total_cmp(&one.abs()).then(other.total_cmp(one)));
+        let unit = unit(&cut, chosen.abs(), &noise);
+        Some(cut.iter().map(|value| value.clamp(-unit, unit)).sum::<f64>() + unit * noise.laplace(TOTAL))
     }
 
-    /// A Laplace variable of scale one, by who contributed what.
-    fn noise(&self, kind: Kind, students: &[(u128, Contribution)]) -> f64 {
-        let mut drawn = [0_u8; 32];
-        let mut said = String::new();
-        let keyed = Sha256::new().chain_update(self.key);
+    /// What noise is drawn from: who is there, and what is said of each.
+    fn drawn(&self, students: &[(u128, Contribution)], said_of: impl Fn(&mut String, &Contribution)) -> Drawn {
+        let (mut drawn, mut said) = (Drawn::new(&self.key), String::new());
         for (student, contribution) in students {
             said.clear();
-            let written = match kind {
-                Kind::Persons => Ok(()),
-                Kind::Rows => write!(said, "{}", contribution.rows),
-                // Digits that the order of additions cannot change.
-                Kind::Sum | Kind::Average => write!(said, "{:.6e}", contribution.total),
-            };
-            written.expect("a text takes whatever is written");
-            let hash = keyed.clone().chain_update(student.to_be_bytes()).chain_update(&said).finalize();
-            for (byte, hashed) in drawn.iter_mut().zip(hash) {
-                *byte ^= hashed;
-            }
+            said_of(&mut said, contribution);
+            drawn.add(*student, said.as_bytes());
         }
-        let hash: [u8; 32] = keyed.chain_update([kind as u8]).chain_update(drawn).finalize().into();
+        drawn
+    }
+}
+
+/// The unit of contributions, the largest first, in relation to one of them.
+fn unit(contributions: &[f64], chosen: f64, noise: &Noise) -> f64 {
+    let wanted = UNIT_RANK + noise.laplace(WANTED);
+    let power_of = |size: f64| size.log2().floor() as i32;
+    // Draws belong to the relation, so that scaling changes none.
+    let (from, to) = (*UNITS.end() - power_of(chosen), *UNITS.start() - power_of(chosen));
+    let reached = (to..=from).rev().map(|power| (power, chosen * 2_f64.powi(power))).find(|(power, size)| {
+        let above = contributions.partition_point(|other| other.abs() > *size) as f64;
+        above + noise.laplace(*power) >= wanted
+    });
+    2.0 * reached.map_or(chosen * 2_f64.powi(to), |(_, size)| size)
+}
+
+/// The draw for the number or total itself, and that for how many are wanted to reach a unit; powers of two are far from both.
+const TOTAL: i32 = i32::MAX;
+const WANTED: i32 = i32::MIN;
+
+/// A keyed hash of a set, whatever the order of its members.
+struct Drawn {
+    keyed: Sha256,
+    drawn: [u8; 32],
+}
+
+impl Drawn {
+    fn new(key: &[u8; 32]) -> Self {
+        Self { keyed: Sha256::new().chain_update(key), drawn: [0; 32] }
+    }
+
+    fn hash(&self, student: u128, said: &[u8]) -> [u8; 32] {
+        self.keyed.clone().chain_update(student.to_be_bytes()).chain_update(said).finalize().into()
+    }
+
+    fn add(&mut self, student: u128, said: &[u8]) {
+        let hash = self.hash(student, said);
+        for (byte, hashed) in self.drawn.iter_mut().zip(hash) {
+            *byte ^= hashed;
+        }
+    }
+
+    fn noise(&self, kind: Kind) -> Noise {
+        Noise(self.keyed.clone().chain_update([kind as u8]).chain_update(self.drawn))
+    }
+}
+
+/// Laplace variables of scale one, each by a number.
+struct Noise(Sha256);
+
+impl Noise {
+    fn laplace(&self, number: i32) -> f64 {
+        let hash: [u8; 32] = self.0.clone().chain_update(number.to_be_bytes()).finalize().into();
         let bits = u64::from_be_bytes(hash[..8].try_into().expect("eight of thirty-two bytes"));
         // Between -1/2 and 1/2, never either.
         let uniform = ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64 - 0.5;

@@ -12,14 +12,16 @@ mod complement;
 mod contributions;
 mod figure;
 mod suppress;
+mod total;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DataFusionError, JoinType, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Join, Projection, Subquery, SubqueryAlias, TableScan, TableScanBuilder};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan};
 use datafusion::optimizer::Optimizer;
@@ -37,6 +39,9 @@ pub(crate) fn add_figures(state: &mut SessionState) -> Result<()> {
 
 /// Turns `count(distinct person)` into a grouping by person, which the guard could not tell from one that a query wrote.
 const RULE_LEFT_OUT: &str = "single_distinct_aggregation_to_group_by";
+
+/// Most figures of one query: many of nearly the same would average the noise away.
+const FIGURES_MAX: usize = 32;
 
 /// A plan that may run for the caller.
 pub struct Guarded {
@@ -85,8 +90,8 @@ pub fn guard(
     let careful = SessionStateBuilder::new_from_existing(state.clone()).with_optimizer_rules(rules).build();
     let plan = careful.optimize(&plan)?;
     let mut guard = Guard { caller, sources, figures: 0 };
-    let (plan, person) = guard.node(plan)?;
-    if person.is_some() {
+    let (plan, persons) = guard.node(plan)?;
+    if !persons.is_empty() {
         refused("this account sees figures about groups, not rows about single students: use count, sum or avg with GROUP BY")?;
     }
     let warnings = if guard.figures == 0 {
@@ -107,18 +112,21 @@ struct Guard<'a> {
     figures: usize,
 }
 
-/// A plan and, when its rows are about single students, the column that says about whom.
-type Node = (LogicalPlan, Option<Column>);
+/// A plan and, when its rows are about single students, the columns that say about whom. The first is never null; the others are equal
+/// to it or null.
+type Node = (LogicalPlan, Vec<Column>);
 
-fn mentions(expr: &Expr, person: &Column) -> bool {
-    expr.column_refs().contains(person)
+/// The one of the persons' columns that an expression has in it.
+fn mentioned<'a>(expr: &Expr, persons: &'a [Column]) -> Option<&'a Column> {
+    let columns = expr.column_refs();
+    persons.iter().find(|person| columns.contains(person))
 }
 
-fn forbid<'a>(exprs: impl IntoIterator<Item = &'a Expr>, person: &Column) -> Result<()> {
-    if exprs.into_iter().any(|expr| mentions(expr, person)) {
-        return refused(format!("this account may join on {:?} and count it, and not pick, show or group by it", person.name));
+fn forbid<'a>(exprs: impl IntoIterator<Item = &'a Expr>, persons: &[Column]) -> Result<()> {
+    match exprs.into_iter().find_map(|expr| mentioned(expr, persons)) {
+        Some(person) => refused(format!("this account may join on {:?} and count it, and not pick, show or group by it", person.name)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 impl Guard<'_> {
@@ -127,24 +135,27 @@ impl Guard<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => {
-                let (input, person) = self.node(Arc::unwrap_or_clone(projection.input))?;
-                project(projection.expr, input, person)
+                let (input, persons) = self.node(Arc::unwrap_or_clone(projection.input))?;
+                project(projection.expr, input, persons)
             }
             LogicalPlan::SubqueryAlias(alias) => {
-                let (input, person) = self.node(Arc::unwrap_or_clone(alias.input))?;
-                let person = person.map(|person| Column::new(Some(alias.alias.clone()), person.name));
-                Ok((LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), person))
+                let (input, persons) = self.node(Arc::unwrap_or_clone(alias.input))?;
+                let persons = persons.into_iter().map(|person| Column::new(Some(alias.alias.clone()), person.name)).collect();
+                Ok((LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?), persons))
             }
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Aggregate(aggregate) => {
-                let (input, person) = self.node(Arc::unwrap_or_clone(Arc::clone(&aggregate.input)))?;
-                let Some(person) = person else {
+                let (input, persons) = self.node(Arc::unwrap_or_clone(Arc::clone(&aggregate.input)))?;
+                if persons.is_empty() {
                     let plan = LogicalPlan::Aggregate(aggregate);
                     let exprs = plan.expressions();
-                    return Ok((plan.with_new_exprs(exprs, vec![input])?, None));
-                };
-                self.figures += 1;
-                Ok((suppress::aggregate(self.caller, aggregate, input, &person)?, None))
+                    return Ok((plan.with_new_exprs(exprs, vec![input])?, persons));
+                }
+                self.figures += aggregate.aggr_expr.len().max(1);
+                if self.figures > FIGURES_MAX {
+                    return refused(format!("a query gives {FIGURES_MAX} figures about students at most; ask for fewer at a time"));
+                }
+                Ok((suppress::aggregate(self.caller, aggregate, input, &persons)?, Vec::new()))
             }
             other => self.passing(other),
         }
@@ -154,8 +165,8 @@ impl Guard<'_> {
     fn subqueries(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let guarded = plan.map_subqueries(|plan| {
             let LogicalPlan::Subquery(subquery) = plan else { return Ok(Transformed::no(plan)) };
-            let (inner, person) = self.node(Arc::unwrap_or_clone(subquery.subquery))?;
-            if person.is_some() {
+            let (inner, persons) = self.node(Arc::unwrap_or_clone(subquery.subquery))?;
+            if !persons.is_empty() {
                 return refused("this subquery gives rows about single students, which this account may not see");
             }
             Ok(Transformed::yes(LogicalPlan::Subquery(Subquery { subquery: Arc::new(inner), ..subquery })))
@@ -165,12 +176,14 @@ impl Guard<'_> {
 
     fn scan(&self, scan: TableScan) -> Result<Node> {
         let source = self.sources.get(scan.table_name.table()).map(|source| source.scope());
-        let Some(scope) = source.filter(|scope| scope.about == About::Students) else { return Ok((LogicalPlan::TableScan(scan), None)) };
+        let Some(scope) = source.filter(|scope| scope.about == About::Students) else { return Ok((LogicalPlan::TableScan(scan), Vec::new())) };
         let Some(name) = scope.person else {
             return refused(format!("{} says of no row whom it is about; this account may not query it", scan.table_name));
         };
         let person = Column::new(Some(scan.table_name.clone()), name);
-        forbid(&scan.filters, &person)?;
+        forbid(&scan.filters, std::slice::from_ref(&person))?;
+        let columns = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
+        let filters = total::all(scan.filters, &columns)?;
         let place = scan.source.schema().index_of(name)?;
         let mut projection = scan.projection;
         if let Some(columns) = &mut projection
@@ -179,38 +192,45 @@ impl Guard<'_> {
             columns.push(place);
         }
         let builder = TableScanBuilder::new(scan.table_name, scan.source).with_projection(projection);
-        let scan = builder.with_filters(scan.filters).with_fetch(scan.fetch).build()?;
-        Ok((LogicalPlan::TableScan(scan), Some(person)))
+        let scan = builder.with_filters(filters).with_fetch(scan.fetch).build()?;
+        Ok((LogicalPlan::TableScan(scan), vec![person]))
     }
 
-    fn join(&mut self, join: Join) -> Result<Node> {
-        let (left, of_left) = self.node(Arc::unwrap_or_clone(Arc::clone(&join.left)))?;
-        let (right, of_right) = self.node(Arc::unwrap_or_clone(Arc::clone(&join.right)))?;
-        for person in of_left.iter().chain(&of_right) {
-            forbid(&join.filter, person)?;
+    fn join(&mut self, mut join: Join) -> Result<Node> {
+        let (left, mut of_left) = self.node(Arc::unwrap_or_clone(Arc::clone(&join.left)))?;
+        let (right, mut of_right) = self.node(Arc::unwrap_or_clone(Arc::clone(&join.right)))?;
+        let both = [of_left.as_slice(), of_right.as_slice()].concat();
+        forbid(&join.filter, &both)?;
+        let is_one = |expr: &Expr, persons: &[Column]| matches!(expr, Expr::Column(column) if persons.contains(column));
+        let is_same = |(l, r): &(Expr, Expr)| is_one(l, &of_left) && is_one(r, &of_right);
+        if !of_left.is_empty() && !of_right.is_empty() && !join.on.iter().any(is_same) {
+            return refused("tables about students are joined on the student, with an equality of the two columns");
         }
-        if let (Some(one), Some(other)) = (&of_left, &of_right) {
-            let is_same = |(l, r): &(Expr, Expr)| *l == Expr::Column(one.clone()) && *r == Expr::Column(other.clone());
-            if !join.on.iter().any(is_same) {
-                return refused("tables about students are joined on the student, with an equality of the two columns");
-            }
-            let others = || join.on.iter().filter(|pair| !is_same(pair)).flat_map(|(l, r)| [l, r]);
-            forbid(others(), one)?;
-            forbid(others(), other)?;
-        } else if let Some(person) = of_left.as_ref().or(of_right.as_ref()) {
-            forbid(join.on.iter().flat_map(|(l, r)| [l, r]), person)?;
+        forbid(join.on.iter().filter(|pair| !is_same(pair)).flat_map(|(l, r)| [l, r]), &both)?;
+        if !both.is_empty() {
+            let columns = left.schema().join(right.schema())?;
+            join.filter = join.filter.map(|filter| total::total(filter, &columns)).transpose()?;
+            let on = join.on.into_iter().map(|(l, r)| Ok((total::total(l, left.schema())?, total::total(r, right.schema())?)));
+            join.on = on.collect::<Result<_>>()?;
         }
         use JoinType::{Inner, Left, LeftAnti, LeftSemi, Right, RightAnti, RightSemi};
-        let person = match (join.join_type, of_left, of_right) {
-            (_, None, None) => None,
-            (Inner | Left | LeftSemi | LeftAnti, Some(person), _) | (Inner | Right | RightSemi | RightAnti, _, Some(person)) => {
-                Some(person)
+        let persons = match join.join_type {
+            _ if both.is_empty() => both,
+            LeftSemi | LeftAnti if !of_left.is_empty() => of_left,
+            RightSemi | RightAnti if !of_right.is_empty() => of_right,
+            Inner | Left if !of_left.is_empty() => {
+                of_left.append(&mut of_right);
+                of_left
+            }
+            Inner | Right if !of_right.is_empty() => {
+                of_right.append(&mut of_left);
+                of_right
             }
             _ => return refused("this kind of join would show whether a single student has rows; join from the students' side"),
         };
         let plan = LogicalPlan::Join(join);
         let exprs = plan.expressions();
-        Ok((plan.with_new_exprs(exprs, vec![left, right])?, person))
+        Ok((plan.with_new_exprs(exprs, vec![left, right])?, persons))
     }
 
     /// Any other step: rows about single students pass a filter or an order, and nothing else.
@@ -220,46 +240,63 @@ impl Guard<'_> {
             LogicalPlan::Sort(sort) => sort.fetch.is_none(),
             _ => false,
         };
-        let mut person = None;
-        let mut inputs = Vec::new();
+        let (mut persons, mut inputs) = (Vec::new(), Vec::new());
         for input in plan.inputs() {
-            let (input, of_input) = self.node(input.clone())?;
+            let (input, mut of_input) = self.node(input.clone())?;
             inputs.push(input);
-            person = person.or(of_input);
+            persons.append(&mut of_input);
         }
-        let exprs = plan.expressions();
-        if let Some(person) = &person {
+        let mut exprs = plan.expressions();
+        if !persons.is_empty() {
             if !passes {
                 let step = plan.display().to_string();
                 let step = step.split([':', ' ']).next().unwrap_or_default().to_owned();
                 return refused(format!("rows about single students may be joined, filtered and grouped by this account, not: {step}"));
             }
-            forbid(&exprs, person)?;
+            forbid(&exprs, &persons)?;
+            if let [input] = inputs.as_slice() {
+                exprs = total::all(exprs, input.schema())?;
+            }
         }
         if inputs.is_empty() {
-            return Ok((plan, None));
+            return Ok((plan, persons));
         }
-        Ok((plan.with_new_exprs(exprs, inputs)?, person))
+        Ok((plan.with_new_exprs(exprs, inputs)?, persons))
     }
 }
 
-/// A projection that keeps the person.
-fn project(mut exprs: Vec<Expr>, input: LogicalPlan, person: Option<Column>) -> Result<Node> {
-    let mut kept = None;
-    if let Some(person) = &person {
-        for expr in &exprs {
-            match expr {
-                Expr::Column(column) if column == person => kept = Some(person.clone()),
-                Expr::Alias(alias) if *alias.expr == Expr::Column(person.clone()) => {
-                    kept = Some(Column::new(alias.relation.clone(), alias.name.clone()));
-                }
-                other => forbid([other], person)?,
+/// A projection that keeps the persons' first column.
+fn project(exprs: Vec<Expr>, input: LogicalPlan, persons: Vec<Column>) -> Result<Node> {
+    let Some(first) = persons.first() else {
+        return Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?), persons));
+    };
+    let (mut kept, mut others, mut made) = (None, Vec::new(), Vec::new());
+    let names = NamePreserver::new_for_projection();
+    for expr in exprs {
+        let shown = match &expr {
+            Expr::Column(column) if persons.contains(column) => Some((column, column.clone())),
+            Expr::Alias(alias) => match alias.expr.as_ref() {
+                Expr::Column(column) if persons.contains(column) => Some((column, Column::new(alias.relation.clone(), alias.name.clone()))),
+                _ => None,
+            },
+            _ => None,
+        };
+        match shown {
+            Some((column, shown)) if column == first && kept.is_none() => kept = Some(shown),
+            Some((_, shown)) => others.push(shown),
+            None => {
+                forbid([&expr], &persons)?;
+                let name = names.save(&expr);
+                made.push(name.restore(total::total(expr, input.schema())?));
+                continue;
             }
         }
-        if kept.is_none() {
-            exprs.push(Expr::Column(person.clone()));
-            kept = Some(person.clone());
-        }
+        made.push(expr);
     }
-    Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?), kept))
+    let kept = kept.unwrap_or_else(|| {
+        made.push(Expr::Column(first.clone()));
+        first.clone()
+    });
+    others.insert(0, kept);
+    Ok((LogicalPlan::Projection(Projection::try_new(made, Arc::new(input))?), others))
 }

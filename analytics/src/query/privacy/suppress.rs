@@ -6,11 +6,12 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, Result};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, lit, when};
 
 use super::figure::{Figures, Kind, STUDENTS, field_name};
-use super::{complement, forbid, mentions, refused};
+use super::{complement, forbid, mentioned, refused, total};
 use crate::query::caller::Caller;
 
 /// The hidden column with the number of students of a group.
@@ -27,24 +28,27 @@ fn named(name: &str) -> Expr {
 }
 
 /// The figures of `aggregate` over `input`, whose rows are about `person`; its schema has the same names and types.
-pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, person: &Column) -> Result<LogicalPlan> {
+pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, persons: &[Column]) -> Result<LogicalPlan> {
     if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return refused("write one query for each grouping: ROLLUP, CUBE and GROUPING SETS are not given about students");
     }
-    forbid(&aggregate.group_expr, person)?;
-    let (mut kinds, mut args) = (Vec::new(), vec![Expr::Column(person.clone())]);
+    forbid(&aggregate.group_expr, persons)?;
+    let (mut kinds, mut args) = (Vec::new(), vec![Expr::Column(persons[0].clone())]);
     for expr in &aggregate.aggr_expr {
-        let (kind, value) = read(expr, person)?;
+        let (kind, value) = read(expr, persons)?;
         kinds.push(kind);
-        args.push(cast(value, DataType::Float64));
+        args.push(total::total(cast(value, DataType::Float64), input.schema())?);
     }
+    let names = NamePreserver::new_for_projection();
+    let named_group = |expr: Expr| Ok(names.save(&expr).restore(total::total(expr, input.schema())?));
+    let group_expr = aggregate.group_expr.into_iter().map(named_group).collect::<Result<Vec<_>>>()?;
     let function = Arc::new(AggregateUDF::new_from_impl(Figures::new(kinds, caller.privacy, caller.group_min)));
     let figures = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None)).alias(FIGURES);
     let figure = |name: String| get_field(named(FIGURES), name);
-    let groups = aggregate.group_expr.len();
+    let groups = group_expr.len();
     let schema = Arc::clone(&aggregate.schema);
     let keys: Vec<Expr> = (0..groups).map(|place| Expr::Column(Column::from(schema.qualified_field(place)))).collect();
-    let made = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), aggregate.group_expr, vec![figures])?);
+    let made = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), group_expr, vec![figures])?);
     let counted = keys.iter().cloned().chain([figure(STUDENTS.to_owned()).alias(PERSONS), named(FIGURES)]);
     let made = LogicalPlanBuilder::from(made).project(counted)?.build()?;
     let mut shown = keys.clone();
@@ -66,7 +70,7 @@ fn large_enough(plan: LogicalPlan, keys: &[Expr], group_min: u32) -> Result<Logi
 }
 
 /// Which figure an aggregate asks for, and of what.
-fn read(expr: &Expr, person: &Column) -> Result<(Kind, Expr)> {
+fn read(expr: &Expr, persons: &[Column]) -> Result<(Kind, Expr)> {
     let Expr::AggregateFunction(AggregateFunction { func, params }) = expr.clone().unalias() else {
         return refused(format!("{expr} is not given about students"));
     };
@@ -74,16 +78,17 @@ fn read(expr: &Expr, person: &Column) -> Result<(Kind, Expr)> {
         return refused("an order within an aggregate is not given about students");
     }
     if let Some(filter) = &params.filter {
-        forbid([filter.as_ref()], person)?;
+        forbid([filter.as_ref()], persons)?;
     }
-    let is_person = |expr: &Expr| *expr == Expr::Column(person.clone());
+    let is_person = |expr: &Expr| matches!(expr, Expr::Column(column) if persons.contains(column));
+    let there = |arg: &Expr| when(arg.clone().is_not_null(), lit(1.0)).end();
     let (kind, value) = match (func.name(), params.distinct, params.args.as_slice()) {
-        ("count", true, [arg]) if is_person(arg) => (Kind::Persons, lit(1.0)),
+        ("count", true, [arg]) if is_person(arg) => (Kind::Persons, there(arg)?),
         ("count", true, _) => return refused("only students are counted distinctly about students; group by the column instead"),
-        ("count", false, [arg]) if is_person(arg) || matches!(arg, Expr::Literal(..)) => (Kind::Rows, lit(1.0)),
-        ("count", false, [arg]) if !mentions(arg, person) => (Kind::Rows, when(arg.clone().is_not_null(), lit(1.0)).end()?),
-        ("sum", false, [arg]) if !mentions(arg, person) => (Kind::Sum, arg.clone()),
-        ("avg", false, [arg]) if !mentions(arg, person) => (Kind::Average, arg.clone()),
+        ("count", false, [Expr::Literal(..)]) => (Kind::Rows, lit(1.0)),
+        ("count", false, [arg]) if is_person(arg) || mentioned(arg, persons).is_none() => (Kind::Rows, there(arg)?),
+        ("sum", false, [arg]) if mentioned(arg, persons).is_none() => (Kind::Sum, arg.clone()),
+        ("avg", false, [arg]) if mentioned(arg, persons).is_none() => (Kind::Average, arg.clone()),
         (name, ..) => {
             return refused(format!("{name} can be the figure of a single student and is not given; count, sum and avg are"));
         }
