@@ -18,7 +18,6 @@
 //! exactly `group_min` that is shown, which happens once in a hundred times.
 //! The sparse vector technique: Dwork and Roth, The Algorithmic Foundations of Differential Privacy, 3.6.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StructArray};
@@ -37,6 +36,9 @@ const UNIT_RANK: f64 = 12.0;
 
 /// Powers of two between which a unit is.
 const UNITS: std::ops::RangeInclusive<i32> = -20..=40;
+
+/// Parts of a unit in which a figure is given.
+const STEPS: f64 = 1_024.0;
 
 /// By so many students a group with its noise is larger than the smallest that may be shown.
 const MARGIN: f64 = 4.0;
@@ -258,7 +260,8 @@ impl Told {
         let rows = |students: &[(u128, Contribution)]| self.blurred(students, Kind::Rows, |student| student.rows as f64);
         match kind {
             Kind::Persons => {
-                let drawn = self.drawn(&students, |_, _| {});
+                let mut drawn = Drawn::new(&self.key);
+                students.iter().for_each(|(student, _)| drawn.add(*student, b""));
                 self.enough(students.len(), &drawn)?;
                 Some((students.len() as f64 + drawn.noise(Kind::Persons).laplace(TOTAL)).round().max(0.0))
             }
@@ -284,45 +287,53 @@ impl Told {
 
     /// The total of the cut contributions, with noise of their unit.
     fn blurred(&self, students: &[(u128, Contribution)], kind: Kind, value: impl Fn(&Contribution) -> f64) -> Option<f64> {
-        self.enough(students.len(), &self.drawn(students, |_, _| {}))?;
-        let keyed = Drawn::new(&self.key);
-        let (_, chosen) = students.iter().min_by_key(|(student, _)| keyed.hash(*student, b""))?;
-        let chosen = value(chosen);
-        // In digits that the order of additions within a student cannot change.
-        let written = |said: &mut String, contribution: &Contribution| {
-            write!(said, "{:.6e}", value(contribution) / chosen).expect("a text takes whatever is written");
-        };
-        let noise = self.drawn(students, written).noise(kind);
-        let mut cut: Vec<f64> = students.iter().map(|(_, contribution)| value(contribution)).collect();
-        // In order of size, so that the sum does not depend on the order in which rows came.
-        cut.sort_unstable_by(|one, other| other.abs().total_cmp(&one.abs()).then(other.total_cmp(one)));
-        let unit = unit(&cut, chosen.abs(), &noise);
-        Some(cut.iter().map(|value| value.clamp(-unit, unit)).sum::<f64>() + unit * noise.laplace(TOTAL))
-    }
-
-    /// What noise is drawn from: who is there, and what is said of each.
-    fn drawn(&self, students: &[(u128, Contribution)], said_of: impl Fn(&mut String, &Contribution)) -> Drawn {
-        let (mut drawn, mut said) = (Drawn::new(&self.key), String::new());
+        let (mut who, mut least) = (Drawn::new(&self.key), None);
         for (student, contribution) in students {
-            said.clear();
-            said_of(&mut said, contribution);
-            drawn.add(*student, said.as_bytes());
+            let hash = who.hash(*student, b"");
+            who.mix(&hash);
+            least = least.filter(|(other, _)| *other <= hash).or(Some((hash, contribution)));
         }
-        drawn
+        self.enough(students.len(), &who)?;
+        let chosen = value(least?.1);
+        let relation = |contribution: &Contribution| rounded(value(contribution) / chosen);
+        let mut drawn = Drawn::new(&self.key);
+        let mut relations = Vec::with_capacity(students.len());
+        for (student, contribution) in students {
+            let relation = relation(contribution);
+            drawn.add(*student, &relation.to_be_bytes());
+            relations.push(relation.abs());
+        }
+        let noise = drawn.noise(kind);
+        relations.sort_unstable_by(|one, other| other.total_cmp(one));
+        let unit = rounded(chosen.abs()) * unit(&relations, chosen.abs(), &noise);
+        // In order of size, so that the sum does not depend on the order in which rows came.
+        let mut cut: Vec<f64> = students.iter().map(|(_, contribution)| value(contribution)).collect();
+        cut.sort_unstable_by(|one, other| other.abs().total_cmp(&one.abs()).then(other.total_cmp(one)));
+        // Of the sign that all contributions turn with, or a sum and its opposite would take the noise from each other.
+        let told = cut.iter().map(|value| value.clamp(-unit, unit)).sum::<f64>() + unit.copysign(chosen) * noise.laplace(TOTAL);
+        // What is added to contributions in later digits than relations have draws no other noise, so it may not show.
+        let step = unit / STEPS;
+        Some((told / step).round() * step)
     }
 }
 
-/// The unit of contributions, the largest first, in relation to one of them.
-fn unit(contributions: &[f64], chosen: f64, noise: &Noise) -> f64 {
+/// Thirty binary digits of a number: more than the order of additions changes, but for one number in a million.
+fn rounded(number: f64) -> f64 {
+    const DROPPED: u32 = f64::MANTISSA_DIGITS - 30;
+    f64::from_bits((number.to_bits() + (1 << (DROPPED - 1))) & !((1 << DROPPED) - 1))
+}
+
+/// The unit of contributions by their relations to the chosen one, the largest first; itself in relation to that.
+fn unit(relations: &[f64], chosen: f64, noise: &Noise) -> f64 {
     let wanted = UNIT_RANK + noise.laplace(WANTED);
-    let power_of = |size: f64| size.log2().floor() as i32;
+    let power = chosen.log2().floor() as i32;
     // Draws belong to the relation, so that scaling changes none.
-    let (from, to) = (*UNITS.end() - power_of(chosen), *UNITS.start() - power_of(chosen));
-    let reached = (to..=from).rev().map(|power| (power, chosen * 2_f64.powi(power))).find(|(power, size)| {
-        let above = contributions.partition_point(|other| other.abs() > *size) as f64;
+    let (least, greatest) = (*UNITS.start() - power, *UNITS.end() - power);
+    let reached = (least..=greatest).rev().find(|power| {
+        let above = relations.partition_point(|relation| *relation > 2_f64.powi(*power)) as f64;
         above + noise.laplace(*power) >= wanted
     });
-    2.0 * reached.map_or(chosen * 2_f64.powi(to), |(_, size)| size)
+    2_f64.powi(reached.unwrap_or(least) + 1)
 }
 
 /// The draw for the number or total itself, and that for how many are wanted to reach a unit; powers of two are far from both.
@@ -345,7 +356,10 @@ impl Drawn {
     }
 
     fn add(&mut self, student: u128, said: &[u8]) {
-        let hash = self.hash(student, said);
+        self.mix(&self.hash(student, said));
+    }
+
+    fn mix(&mut self, hash: &[u8; 32]) {
         for (byte, hashed) in self.drawn.iter_mut().zip(hash) {
             *byte ^= hashed;
         }
