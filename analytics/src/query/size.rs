@@ -39,7 +39,6 @@ struct Frame {
     columns_max: u64,
     /// Queries of its WITH by their place in memory, until they are sized.
     named: HashMap<*const Query, String>,
-    sized: HashMap<String, Size>,
 }
 
 impl Frame {
@@ -55,6 +54,9 @@ impl Frame {
 
 struct Sizes {
     frames: Vec<Frame>,
+    /// The largest query of each name, wherever it stands: what a name means is the planner's to say, and two that differ in
+    /// quotes or case are one here.
+    sized: HashMap<String, Size>,
     whole: Size,
     /// Of any query in it.
     columns_max: u64,
@@ -65,7 +67,7 @@ impl Visitor for Sizes {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let named = query.with.iter().flat_map(|with| &with.cte_tables);
-        let named = named.map(|cte| (std::ptr::from_ref(cte.query.as_ref()), cte.alias.name.value.to_lowercase()));
+        let named = named.map(|cte| (std::ptr::from_ref(cte.query.as_ref()), key(&cte.alias.name.value)));
         self.frames.push(Frame { named: named.collect(), ..Frame::default() });
         ControlFlow::Continue(())
     }
@@ -76,7 +78,10 @@ impl Visitor for Sizes {
         self.columns_max = self.columns_max.max(size.columns);
         match self.frames.last_mut() {
             Some(above) => match above.named.remove(&std::ptr::from_ref(query)) {
-                Some(name) => drop(above.sized.insert(name, size)),
+                Some(name) => {
+                    let known = self.sized.entry(name).or_insert(TABLE);
+                    *known = Size { tables: known.tables.max(size.tables), columns: known.columns.max(size.columns) };
+                }
                 None => above.reads(size),
             },
             None => self.whole = size,
@@ -85,8 +90,7 @@ impl Visitor for Sizes {
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-        let name = name.to_string().trim_matches('"').to_lowercase();
-        let size = self.frames.iter().rev().find_map(|frame| frame.sized.get(&name)).copied().unwrap_or(TABLE);
+        let size = self.sized.get(&key(&name.to_string())).copied().unwrap_or(TABLE);
         if let Some(frame) = self.frames.last_mut() {
             frame.reads(size);
         }
@@ -112,9 +116,14 @@ impl Visitor for Sizes {
     }
 }
 
+/// A name without its quotes and case.
+fn key(name: &str) -> String {
+    name.chars().filter(|character| !matches!(character, '"' | '`' | '[' | ']')).flat_map(char::to_lowercase).collect()
+}
+
 /// Refuses a query that would be too large to be planned.
 pub fn check(query: &Query) -> Result<(), QueryError> {
-    let mut sizes = Sizes { frames: Vec::new(), whole: TABLE, columns_max: 1 };
+    let mut sizes = Sizes { frames: Vec::new(), sized: HashMap::new(), whole: TABLE, columns_max: 1 };
     let _ = query.visit(&mut sizes);
     let message = if sizes.whole.tables > RELATIONS_MAX {
         format!("a query names {RELATIONS_MAX} tables at most, those of a WITH as often as its name stands")
