@@ -1,5 +1,6 @@
 //! One date of one school in memory: evidence, conclusions, tallies, and what has changed since it was published.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub(super) struct Day {
     pub inside: HashMap<PersonId, Inside>,
     pub feed: VecDeque<FeedEntry>,
     pub touched: Touched,
+    /// It was over when it was loaded. What the gates were like is not known then: without any scan nothing follows from none.
+    pub was_over: bool,
     /// When it was last needed, in the engine's count of reads.
     pub used: u64,
     /// When a meeting next starts or ends.
@@ -121,6 +124,7 @@ impl Day {
             inside: HashMap::new(),
             feed: VecDeque::new(),
             touched: Touched::default(),
+            was_over: false,
             used: 0,
             next_bell: None,
             version: settle_at.0.max(cut.next_offset.0) << VERSION_BITS,
@@ -233,10 +237,16 @@ impl Day {
         if !self.settled {
             return outcome;
         }
+        let coverage = self.coverage(coverage);
         for id in std::mem::take(&mut self.dirty) {
-            self.conclude_person(id, coverage, now, &mut outcome);
+            self.conclude_person(id, &coverage, now, &mut outcome);
         }
         outcome
+    }
+
+    /// What a missing scan proves on this day, at a school of this coverage now.
+    fn coverage<'a>(&self, of_now: &'a Coverage) -> Cow<'a, Coverage> {
+        if self.was_over && self.feed.is_empty() { Cow::Owned(Coverage::without_source()) } else { Cow::Borrowed(of_now) }
     }
 
     /// The conclusion and its explanation of one window; `None` as the index is the day's.
@@ -245,7 +255,7 @@ impl Day {
         let concluded = person.windows.get(index)?.concluded?;
         let meetings = self.meetings_of(id);
         let window = window_at(&meetings, index)?;
-        Some((concluded, person.evidence.detail(&concluded, &window, &self.plan.policy, coverage)))
+        Some((concluded, person.evidence.detail(&concluded, &window, &self.plan.policy, &self.coverage(coverage))))
     }
 
     /// The meetings of a student in order.

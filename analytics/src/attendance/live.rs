@@ -171,6 +171,7 @@ impl Live {
             return false;
         }
         let mut day = Day::new(key, plan, cut, settle_at);
+        day.was_over = day.plan.span.ends <= self.now;
         for event in replayed.0.into_iter().chain(waited.0) {
             match event {
                 Waiting::Scan(scan) => day.add_scan(&scan),

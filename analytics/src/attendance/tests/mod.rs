@@ -3,5 +3,6 @@
 mod boards;
 mod changes;
 mod clock;
+mod late;
 mod restart;
 mod town;
