@@ -271,26 +271,31 @@ impl Meeting {
         *first = [*first, offset].into_iter().flatten().min();
     }
 
-    /// Takes who is present and when; every window with events whose class that changes is touched.
+    /// Takes who is present and when, several times for whoever came back; every window with events whose class that changes is touched.
     pub fn set_presence(&mut self, mut presence: Vec<(u32, Span)>) {
         presence.sort_unstable_by_key(|(student, span)| (*student, span.starts));
         if presence == self.presence {
             return;
         }
-        let span_in = |all: &[(u32, Span)], student: u32| all.iter().find(|(id, _)| *id == student).map(|(_, span)| *span);
+        fn spans_in(all: &[(u32, Span)], student: u32) -> &[(u32, Span)] {
+            let first = all.partition_point(|(id, _)| *id < student);
+            &all[first..first + all[first..].partition_point(|(id, _)| *id == student)]
+        }
         let before = std::mem::replace(&mut self.presence, presence);
-        let changed: Vec<(Option<Span>, Option<Span>)> = (0..self.plan.students.len() as u32)
-            .map(|student| (span_in(&before, student), span_in(&self.presence, student)))
+        let changed: Vec<(&[(u32, Span)], &[(u32, Span)])> = (0..self.plan.students.len() as u32)
+            .map(|student| (spans_in(&before, student), spans_in(&self.presence, student)))
             .filter(|(old, new)| old != new)
             .collect();
         // A quiz counts those who were present when it was opened, so its later windows change as well.
         let has_quiz = !self.quizzes.events.is_empty();
-        for slot in self.slots.keys().copied().collect::<Vec<_>>() {
-            let window = self.plan.window(slot);
-            let touches = |span: Option<Span>| span.is_some_and(|span| span.overlap_ms(window) > 0);
-            if has_quiz || changed.iter().any(|(old, new)| touches(*old) != touches(*new)) {
-                self.touch(slot, None);
-            }
+        let slots = self.slots.keys().copied();
+        let touched = slots.filter(|slot| {
+            let window = self.plan.window(*slot);
+            let touches = |spans: &[(u32, Span)]| spans.iter().any(|(_, span)| span.overlap_ms(window) > 0);
+            has_quiz || changed.iter().any(|(old, new)| touches(old) != touches(new))
+        });
+        for slot in touched.collect::<Vec<_>>() {
+            self.touch(slot, None);
         }
     }
 
