@@ -16,6 +16,7 @@
 mod absence;
 mod build;
 pub(crate) mod columns;
+mod missed;
 pub(crate) mod narrow;
 mod plan;
 mod read;

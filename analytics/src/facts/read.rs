@@ -9,10 +9,12 @@ use rollcall_model::reports::day::{AttendanceDay, AttendancePeriod, Membership};
 use rollcall_model::schedule::{Meeting, local_date};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::directory::{DistrictDirectory, SchoolEntry};
+use rollcall_store::query::marks;
 use rollcall_store::query::reports::{self, ConclusionRow};
 use rollcall_store::{Store, StoreError, Tenant};
 
 use super::build::{self, Known, Said};
+use super::missed::Missed;
 use super::plan::{self, DatePlan, Members};
 
 /// Most dates of one chunk: about 16,000 rows of days for a school of a thousand students.
@@ -95,9 +97,12 @@ impl Reader {
             let mut tenant = self.store.snapshot(self.asked.directory.id).await?;
             let recorded = reports::days(&mut tenant, &self.range(school, &dates)).await?;
             let recorded: HashMap<_, _> = recorded.iter().map(|row| ((row.date, row.student), row)).collect();
+            let asked = self.range(school, &dates);
+            let marks = marks::of_missed_periods(&mut tenant, school, (asked.from, asked.to), asked.as_of).await?;
+            let missed = Missed::new(marks, asked.as_of);
             for date in dates {
                 let Some(plan) = plan::plan(&self.asked.directory, &self.members, entry, date) else { continue };
-                self.days_on(&mut tenant, school, &plan, &recorded, &mut rows).await?;
+                self.days_on(&mut tenant, school, &plan, (&recorded, &missed), &mut rows).await?;
             }
         }
         self.chunks.pop_front();
@@ -150,14 +155,14 @@ impl Reader {
         tenant: &mut Tenant,
         school: SchoolId,
         plan: &DatePlan<'_>,
-        recorded: &HashMap<(NaiveDate, PersonId), &ConclusionRow>,
+        (recorded, missed): (&HashMap<(NaiveDate, PersonId), &ConclusionRow>, &Missed),
         rows: &mut Vec<AttendanceDay>,
     ) -> Result<(), StoreError> {
         let closed = plan.closes <= self.asked.as_of;
         let mut known = None;
         for member in plan.members.iter().filter(|member| self.wants(member.student)) {
             let row = recorded.get(&(plan.date, member.student));
-            let said = match row {
+            let mut said = match row {
                 Some(row) if !closed || build::is_final(row) => build::recorded_day(row, plan.policy, closed),
                 _ if !closed => build::expected(scheduled_min(plan, member.student), self.asked.as_of),
                 _ => {
@@ -165,6 +170,7 @@ impl Reader {
                     self.known(tenant, school, plan, &mut known).await?.day(member.student, &meetings, plan.policy)
                 }
             };
+            missed.explain(&mut said, plan.date, member.student, || plan.meetings_of(member.student), plan.policy);
             let Said { status, rule, value, scheduled_min, present_min, arrival, late_min, mark, basis, known } = said;
             rows.push(AttendanceDay {
                 district: self.asked.directory.id,

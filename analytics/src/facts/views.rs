@@ -92,7 +92,11 @@ pub static VIEWS: [View; 8] = [
             WEEK,
             ("tardies", "How often students came late."),
             ("with_time", "Of how many the minutes are known."),
-            ("median_min", "Median of the whole minutes from the bell to the arrival."),
+            (
+                "median_min",
+                "Median of the whole minutes from the bell to the arrival. It is that of one student, so analysts do not have it; \
+                 late_arrivals_by_week has classes of minutes.",
+            ),
         ],
         sql: "select district, school, week, count(*) as tardies, count(late_min) as with_time, median(late_min) as median_min
             from attendance_day where closed and tardy group by district, school, week",

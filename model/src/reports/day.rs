@@ -82,7 +82,9 @@ impl DayValue {
     }
 }
 
-fn reason_of(mark: Option<&DecidingMark>) -> Absence {
+/// Why somebody was absent, by the mark that decided it: excused by `absent_excused`; unexcused by another mark of the office or one with a
+/// reason; else unexplained.
+pub fn reason_of(mark: Option<&DecidingMark>) -> Absence {
     match mark {
         Some(mark) if mark.status == MarkStatus::AbsentExcused => Absence::Excused,
         Some(mark) if mark.has_reason || mark.authority == Authority::Office => Absence::Unexcused,

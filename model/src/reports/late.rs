@@ -7,6 +7,15 @@ use crate::ids::PersonId;
 /// Where the classes of the distribution begin, in minutes after the bell; the last one has no end.
 pub const CLASSES_MIN: [u32; 9] = [0, 5, 10, 15, 20, 30, 45, 60, 120];
 
+/// Where the class begins in which a minute falls.
+pub fn class_of(minute: u32) -> u32 {
+    CLASSES_MIN[place_of(minute)]
+}
+
+fn place_of(minute: u32) -> usize {
+    CLASSES_MIN.partition_point(|from| *from <= minute).saturating_sub(1)
+}
+
 /// A distribution of late arrivals.
 #[derive(Clone, Default, Debug)]
 pub struct LateArrivals {
@@ -34,8 +43,7 @@ impl LateArrivals {
             return;
         };
         *self.by_minute.entry(minute).or_default() += 1;
-        let class = CLASSES_MIN.partition_point(|from| *from <= minute).saturating_sub(1);
-        self.students[class].insert(student);
+        self.students[place_of(minute)].insert(student);
     }
 
     /// All classes in order, empty ones too.
@@ -87,5 +95,6 @@ mod tests {
         assert_eq!((late.known(), late.unknown(), late.classes()[1].students), (7, 1, 1));
         assert_eq!((late.percentile(50), late.percentile(90), late.percentile(100)), (Some(10), Some(200), Some(200)));
         assert_eq!(LateArrivals::default().percentile(50), None);
+        assert_eq!([0, 4, 5, 19, 20, 119, 120, 900].map(class_of), [0, 0, 5, 15, 20, 60, 120, 120]);
     }
 }

@@ -72,6 +72,32 @@ pub async fn of_day(connection: &mut PgConnection, school: SchoolId, date: Naive
     rows.iter().map(|row| read(row).map(|row| row.mark)).collect()
 }
 
+/// All marks that had been recorded by an instant about the dates of students of whom one says why they missed a period, oldest first. The
+/// dates are inclusive.
+pub async fn of_missed_periods(
+    connection: &mut PgConnection,
+    school: SchoolId,
+    dates: (NaiveDate, NaiveDate),
+    as_of: UtcMillis,
+) -> Result<Vec<Mark>, StoreError> {
+    let statement = format!(
+        "select {COLUMNS} from rollcall.mark
+         where school = $1 and date between $2 and $3 and recorded_at <= $4 and (student, date) in (
+             select student, date from rollcall.mark
+             where school = $1 and date between $2 and $3 and recorded_at <= $4 and period is not null
+                 and (status = 'absent_excused' or status = 'absent_unexcused' and (authority = 'office' or btrim(reason) <> ''))
+         ) order by log_offset"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(school.0)
+        .bind(dates.0)
+        .bind(dates.1)
+        .bind(as_of.to_chrono())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| read(row).map(|row| row.mark)).collect()
+}
+
 /// Marks about students' days that had been recorded by an instant, oldest first; of each day at most `most`: the office's rather than
 /// teachers', of these the newest, because that is what decides.
 pub async fn of_students(
