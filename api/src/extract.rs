@@ -1,14 +1,23 @@
 //! Extractors whose refusals are problem documents: ids in paths, query parameters, JSON bodies.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::BytesMut;
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::problem::ApiError;
+use crate::state::ApiState;
+
+/// Of a body that is too large, so much is read and dropped, so that a client which sends all of it before it reads hears why it was
+/// refused. The connection of one that sends more, or takes longer, is cut.
+const DROPPED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DROPPING_MAX: Duration = Duration::from_secs(10);
 
 /// The one id in a path. What is no id names nothing: 404.
 pub struct Id<T>(pub T);
@@ -37,24 +46,52 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 /// A JSON body within the body limit.
 pub struct Body<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<ApiState> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         // A form of another site cannot send this type without asking first, so the check also guards the sign-in.
         if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
             let message = "send the body as JSON, with `Content-Type: application/json`".to_owned();
             return Err(malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                malformed(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this server accepts".to_owned())
-            }
-            _ => malformed(StatusCode::BAD_REQUEST, "body_unreadable", "the body ended before it was complete".to_owned()),
-        })?;
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body, state.config.body_bytes_max).await?;
         read_json(&bytes).map(Self)
     }
+}
+
+/// The whole body, of at most `bytes_max`.
+pub(crate) async fn read(headers: &HeaderMap, body: HttpBody, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let too_large = || malformed(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this server accepts".to_owned());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > bytes_max) {
+        // The client waits to be told before it sends anything.
+        return Err(too_large());
+    }
+    let mut pieces = body.into_data_stream();
+    let mut whole = BytesMut::with_capacity(length.unwrap_or_default().min(bytes_max));
+    while let Some(piece) = pieces.next().await {
+        let unreadable = |_| malformed(StatusCode::BAD_REQUEST, "body_unreadable", "the body ended before it was complete".to_owned());
+        let piece = piece.map_err(unreadable)?;
+        if whole.len() + piece.len() > bytes_max {
+            let mut dropped = whole.len() + piece.len();
+            drop(whole);
+            let rest = async {
+                while let Some(Ok(piece)) = pieces.next().await
+                    && dropped <= DROPPED_BYTES_MAX
+                {
+                    dropped += piece.len();
+                }
+            };
+            // Whether the rest came or not, the answer is the same.
+            let _ = tokio::time::timeout(DROPPING_MAX, rest).await;
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -15,7 +15,7 @@ use rollcall_store::secret::SecretHash;
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
-use crate::extract::malformed;
+use crate::extract::{self, malformed};
 use crate::problem::ApiError;
 use crate::state::ApiState;
 
@@ -48,9 +48,7 @@ async fn once(state: &ApiState, request: Request, next: Next) -> Result<Response
     }
     let (mut parts, body) = request.into_parts();
     let caller = <Caller as axum::extract::FromRequestParts<ApiState>>::from_request_parts(&mut parts, state).await?;
-    let body = axum::body::to_bytes(body, state.config.body_bytes_max).await.map_err(|_| {
-        malformed(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this server accepts".to_owned())
-    })?;
+    let body = extract::read(&parts.headers, body, state.config.body_bytes_max).await?;
     let hash = request_hash(&parts.method, parts.uri.path(), &body);
     if let Some(known) = reserve(state, &caller, &key, &hash).await? {
         return Ok(known);

@@ -9,6 +9,7 @@
 //! - Errors are problem documents with a stable code; no database message reaches a client.
 
 mod caller;
+mod carried;
 mod dashboard;
 mod dates;
 mod drivers;

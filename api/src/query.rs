@@ -165,7 +165,12 @@ impl Stream for Answer {
         if let (Poll::Ready(item), Some(record)) = (&polled, &mut self.record) {
             match item {
                 Some(Ok(_)) => {}
-                Some(Err(error)) => record.outcome = error.code(),
+                Some(Err(error)) => {
+                    if let QueryError::Failed(cause) = error {
+                        tracing::error!(%cause, account = %record.account, "a query failed");
+                    }
+                    record.outcome = error.code();
+                }
                 None if record.outcome == "cancelled" => record.outcome = "done",
                 None => {}
             }

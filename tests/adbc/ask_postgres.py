@@ -4,16 +4,36 @@ Usage: ask_postgres.py "CONNECTION STRING", with a list of steps as the first li
 of the names in STEPS; its answer is {"ok": ...} or {"error": what the driver said}.
 """
 
+import datetime
+import decimal
 import json
 import sys
 import threading
+import uuid
 
 import psycopg
+
+# What JSON has no type for: {"uuid": "..."} is one.
+TYPES = {
+    "uuid": uuid.UUID,
+    "decimal": decimal.Decimal,
+    "instant": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "minutes": lambda minutes: datetime.timedelta(minutes=minutes),
+}
+
+
+def typed(value):
+    if isinstance(value, dict):
+        (name, text), = value.items()
+        return TYPES[name](text)
+    return value
 
 
 def query(connection, step):
     with connection.cursor(binary=step.get("binary", False)) as cursor:
-        cursor.execute(step["query"], step.get("parameters"))
+        parameters = step.get("parameters")
+        cursor.execute(step["query"], parameters and [typed(value) for value in parameters])
         if cursor.description is None:
             return {"done": cursor.statusmessage}
         return {"columns": [column.name for column in cursor.description], "rows": [list(row) for row in cursor.fetchall()]}

@@ -22,7 +22,7 @@ use super::session::{self, Sources, Surroundings};
 use super::source::TableSource;
 use super::statement::{self, Accepted};
 use super::stream::{QueryStream, Running, WAITING_BATCHES_MAX};
-use super::{ids, scope};
+use super::{scope, shown};
 use crate::distributed::Workers;
 
 /// Stack of a thread of the queries: planning recurses into expressions, which [`statement`] bounds in depth. Only what is
@@ -133,7 +133,7 @@ impl QueryEngine {
         let sources = self.inner.sources.read();
         let visible = sources.values().filter(|source| scope::is_visible(caller, &source.scope()));
         let shown = visible.map(|source| {
-            let (schema, scope) = (ids::shown_schema(&source.schema()), source.scope());
+            let (schema, scope) = (shown::schema(&source.schema()), source.scope());
             let fields = schema.fields().iter().filter(|field| scope::shows_column(caller, &scope, field.name()));
             (source.name().to_owned(), Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>())))
         });
@@ -169,6 +169,7 @@ impl QueryEngine {
             key,
             is_ordered,
             rows: receiver,
+            has_ended: false,
             _running,
             started,
             rows_seen: 0,
@@ -178,7 +179,7 @@ impl QueryEngine {
     /// Plans the text and runs nothing of it: what drivers ask before they bind values and read rows. What is refused only
     /// when it runs, such as rows about single students, is not refused here.
     pub async fn describe(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Result<Description, QueryError> {
-        let accepted = self.accept(caller, question.sql)?;
+        let accepted = self.accept(caller, question.sql)?.stating(question.types);
         let turns = self.turns(caller.account).await?;
         let (described, answer) = oneshot::channel();
         let job = self.job(caller, question, limits);
@@ -254,7 +255,7 @@ impl QueryEngine {
 
 fn table_info(caller: &Caller, source: &dyn TableSource) -> TableInfo {
     let (schema, scope) = (source.schema(), source.scope());
-    let shown = ids::shown_schema(&schema);
+    let shown = shown::schema(&schema);
     let fields = shown.fields().iter().filter(|field| scope::shows_column(caller, &scope, field.name()));
     let columns = fields.map(|field| ColumnInfo {
         name: field.name().clone(),

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, RecordBatch, StringBuilder};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, StringBuilder};
+use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use uuid::Uuid;
@@ -93,7 +92,8 @@ impl ScalarUDFImpl for ToText {
     }
 }
 
-fn text_of(column: &ArrayRef) -> ArrayRef {
+/// Ids as text.
+pub fn text_of(column: &ArrayRef) -> ArrayRef {
     let ids = column.as_fixed_size_binary();
     let mut texts = StringBuilder::with_capacity(ids.len(), ids.len() * uuid::fmt::Hyphenated::LENGTH);
     let mut buffer = Uuid::encode_buffer();
@@ -106,25 +106,4 @@ fn text_of(column: &ArrayRef) -> ArrayRef {
         }
     }
     Arc::new(texts.finish())
-}
-
-/// How a result's columns are shown: ids and words of codes as text.
-pub fn shown_schema(schema: &Schema) -> SchemaRef {
-    let field = |field: &Arc<Field>| match field.data_type() {
-        DataType::FixedSizeBinary(16) | DataType::Dictionary(..) => Field::new(field.name(), DataType::Utf8, field.is_nullable()),
-        _ => field.as_ref().clone(),
-    };
-    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
-}
-
-/// The same for its rows; columns of other types are shared.
-pub fn shown(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let column = |column: &ArrayRef| match column.data_type() {
-        DataType::FixedSizeBinary(16) => Ok(text_of(column)),
-        DataType::Dictionary(..) => cast(column, &DataType::Utf8),
-        _ => Ok(Arc::clone(column)),
-    };
-    let columns = rows.columns().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

@@ -1,5 +1,6 @@
 //! One query on the engine's threads: planned for its caller, then run within its limits.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
@@ -9,9 +10,11 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures_util::StreamExt;
+use datafusion::sql::parser::Statement;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::blame::{self, Found};
 use super::caller::Caller;
 use super::cancel::{self, Wanted};
 use super::engine::Inner;
@@ -19,9 +22,10 @@ use super::error::{self, Bound, QueryError};
 use super::limits::Limits;
 use super::reads::{Read, Reading};
 use super::session::{Session, Sources, Surroundings};
+use super::source::{About, ScopeColumns};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
-use super::{ids, privacy};
+use super::{memory, patterns, privacy, scope, shown};
 use crate::history::{QueryWarnings, Warning};
 
 /// A text with what belongs to it.
@@ -30,6 +34,8 @@ pub struct Question<'a> {
     pub sql: &'a str,
     /// Of its parameters (`?` or `$1`), in order.
     pub values: &'a [ScalarValue],
+    /// Of its parameters, in order, as far as the client states them: what a text would give is described by them.
+    pub types: &'a [Option<DataType>],
     pub around: Option<&'a Surroundings>,
 }
 
@@ -89,7 +95,22 @@ impl Job {
         self,
         accepted: Accepted,
         answer: oneshot::Sender<Result<Shape, QueryError>>,
-        rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
+        rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
+    ) {
+        let (wanted, last) = (self.wanted.clone(), rows.clone());
+        // Nobody hears a step that panics; its rows must not look whole.
+        let Err(panic) = AssertUnwindSafe(self.work(accepted, answer, rows)).catch_unwind().await else { return };
+        wanted.end();
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let fault = DataFusionError::Internal(format!("a step panicked: {}", text.unwrap_or_default()));
+        let _ = last.send(Err(QueryError::Failed(Arc::new(fault)))).await;
+    }
+
+    async fn work(
+        self,
+        accepted: Accepted,
+        answer: oneshot::Sender<Result<Shape, QueryError>>,
+        rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
     ) {
         let deadline = tokio::time::Instant::from_std(self.wanted.deadline());
         let planned = match tokio::time::timeout_at(deadline, self.plan(accepted)).await {
@@ -102,15 +123,15 @@ impl Job {
             return;
         }
         let outcome = tokio::time::timeout_at(deadline, self.produce(planned.plan, &planned.state, &schema, &rows)).await;
-        let error = match outcome {
-            Ok(Ok(())) => return,
+        let last = match outcome {
+            Ok(Ok(())) => Ok(None),
             // A join that saw the time limit itself says so in its own words.
-            Ok(Err(error)) if tokio::time::Instant::now() < deadline => error,
-            _ => self.out_of_time(),
+            Ok(Err(error)) if tokio::time::Instant::now() < deadline => Err(error),
+            _ => Err(self.out_of_time()),
         };
         self.wanted.end();
         // Nobody may be there to hear it.
-        let _ = rows.send(Err(error)).await;
+        let _ = rows.send(last).await;
     }
 
     fn out_of_time(&self) -> QueryError {
@@ -119,16 +140,25 @@ impl Job {
     }
 
     pub async fn describe(&self, accepted: Accepted) -> Result<Description, QueryError> {
-        let count = accepted.parameters;
+        let (count, lists) = (accepted.parameters, accepted.lists.clone());
         let session = self.session()?;
-        let logical = tokio::time::timeout(self.limits.time, self.logical(&session, accepted)).await.map_err(|_| self.out_of_time())??;
+        let text = accepted.statement.clone();
+        let planning = async {
+            match self.logical(&session, accepted).await {
+                Err(fault) if fault.has_no_place() => Err(self.placed(fault, text).await),
+                planned => planned,
+            }
+        };
+        let logical = tokio::time::timeout(self.limits.time, planning).await.map_err(|_| self.out_of_time())??;
         let types = logical.get_parameter_types().map_err(|error| self.fault(&error, &session))?;
         let parameter = |number: usize| {
-            let data_type = types.get(&format!("${number}")).cloned().flatten();
-            Field::new(number.to_string(), data_type.unwrap_or(DataType::Utf8), true)
+            let data_type = types.get(&format!("${number}")).cloned().flatten().unwrap_or(DataType::Utf8);
+            let is_list = lists.contains(&number);
+            let data_type = if is_list { DataType::List(Arc::new(Field::new_list_field(data_type, true))) } else { data_type };
+            Field::new(number.to_string(), data_type, true)
         };
         let parameters = Schema::new((1..=count).map(parameter).collect::<Vec<_>>());
-        Ok(Description { columns: ids::shown_schema(logical.schema().as_arrow()), parameters: ids::shown_schema(&parameters) })
+        Ok(Description { columns: shown::schema(logical.schema().as_arrow()), parameters: shown::schema(&parameters) })
     }
 
     fn session(&self) -> Result<Session, QueryError> {
@@ -136,7 +166,25 @@ impl Job {
     }
 
     fn fault(&self, error: &DataFusionError, session: &Session) -> QueryError {
-        error::of_planning(error, &self.sql, &session.names)
+        let fault = error::of_planning(error, &self.sql, &session.names);
+        match error::missing(error).filter(|name| self.is_of_classes(name)) {
+            Some(name) => {
+                let students = session.names.iter().find(|other| other.strip_prefix(name.as_str()) == Some("_student"));
+                let instead = students.map_or_else(String::new, |students| format!("; {students} has figures of groups"));
+                let message = format!("{name} is about classes of any size, which this account may not see{instead}");
+                QueryError::Refused { message, place: fault.place() }
+            }
+            None => fault,
+        }
+    }
+
+    /// Whether the table of this name is left out only because the caller may not see single students.
+    fn is_of_classes(&self, name: &str) -> bool {
+        let source = self.inner.upgrade().and_then(|inner| inner.sources.read().get(name).cloned());
+        source.map(|source| source.scope()).is_some_and(|scope| {
+            let of_students = ScopeColumns { about: About::Students, ..scope };
+            scope.about == About::Classes && !scope::is_visible(&self.caller, &scope) && scope::is_visible(&self.caller, &of_students)
+        })
     }
 
     /// The plan that the text says, of the caller's views.
@@ -148,10 +196,28 @@ impl Job {
     }
 
     async fn plan(&self, accepted: Accepted) -> Result<Planned, QueryError> {
+        let text = accepted.statement.clone();
+        patterns::check(&text)?;
+        match self.planned(accepted).await {
+            Err(fault) if fault.has_no_place() => Err(self.placed(fault, text).await),
+            planned => planned,
+        }
+    }
+
+    /// A fault of planning with its place, if there is one in the text.
+    async fn placed(&self, fault: QueryError, text: Statement) -> QueryError {
+        let Ok(session) = self.session() else { return fault };
+        match blame::find(&session.state, text).await {
+            Found::At(place) => fault.of_text(place),
+            Found::HasPlan => fault,
+        }
+    }
+
+    async fn planned(&self, accepted: Accepted) -> Result<Planned, QueryError> {
         let session = self.session()?;
         let (explains, mut reading) = (accepted.explains, Reading::begin(&session.sources));
         let plan = self.logical(&session, accepted).await?;
-        let Session { state, names, sources, lacking } = &session;
+        let Session { state, names, sources, lacking, share } = &session;
         let fault = |error: DataFusionError| self.fault(&error, &session);
         let tables = tables_of(&plan, sources).map_err(fault)?;
         let (key, is_ordered) = (RowKey::of(&plan), stream::is_ordered(&plan));
@@ -168,12 +234,15 @@ impl Job {
             warnings = guarded.warnings;
             guarded.plan
         };
+        let uncounted = memory::Plan::look_at(&plan)?;
+        uncounted.divide(share, &self.limits, state.config().target_partitions());
         let reads = reading.reads(&plan).map_err(fault)?;
         let plan = state.query_planner().create_physical_plan(&plan, state).await.map_err(fault)?;
+        let plan = memory::watched(plan, uncounted.row_bytes(&self.limits), self.limits.memory_bytes / 4).map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
         warnings.extend(still_loading.iter().cloned().chain(lacking.all().iter().map(ToString::to_string)));
         let lacks = lacks(still_loading, &lacking.all());
-        let (schema, lacking) = (ids::shown_schema(&plan.schema()), Arc::clone(lacking));
+        let (schema, lacking) = (shown::schema(&plan.schema()), Arc::clone(lacking));
         let shape = Shape { schema, warnings, lacks, lacking, tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
     }
@@ -183,13 +252,13 @@ impl Job {
         plan: Arc<dyn ExecutionPlan>,
         state: &SessionState,
         schema: &SchemaRef,
-        rows: &mpsc::Sender<Result<RecordBatch, QueryError>>,
+        rows: &mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
     ) -> Result<(), QueryError> {
         let failed = |error: DataFusionError| error::of_rows(&error, &self.caller);
         let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
         let (mut rows_made, mut bytes_made) = (0, 0);
         while let Some(batch) = stream.next().await {
-            let batch = batch.and_then(|batch| ids::shown(&batch, schema)).map_err(failed)?;
+            let batch = batch.and_then(|batch| shown::rows(&batch, schema)).map_err(failed)?;
             if batch.num_rows() == 0 {
                 continue;
             }
@@ -203,7 +272,7 @@ impl Job {
                 let message = format!("the result has more than {} bytes; choose fewer columns or rows", self.limits.result_bytes);
                 return Err(QueryError::Limit { bound: Bound::Bytes, message });
             }
-            if rows.send(Ok(batch)).await.is_err() {
+            if rows.send(Ok(Some(batch))).await.is_err() {
                 return Ok(());
             }
         }

@@ -12,21 +12,26 @@
 //! - Dropping the stream cancels the query.
 //! - An error says where in the text it is, by line and column, and the nearest known name.
 
+mod as_text;
+mod blame;
 mod caller;
 mod cancel;
 mod distinct;
 mod engine;
 mod error;
-mod functions;
 pub mod ids;
 mod job;
 pub mod json;
 mod limits;
 pub mod live;
+mod memory;
+mod parameters;
+mod patterns;
 pub mod privacy;
 mod reads;
 mod scope;
 mod session;
+mod shown;
 mod size;
 mod source;
 mod statement;

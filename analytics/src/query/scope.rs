@@ -30,14 +30,14 @@ use crate::sealed::Sealed;
 /// Whether a caller has a table at all.
 pub fn is_visible(caller: &Caller, scope: &ScopeColumns) -> bool {
     let of_own_sections = match scope.about {
-        About::Students => scope.section.is_some() || scope.person.is_some(),
+        About::Students | About::Classes => scope.section.is_some() || scope.person.is_some(),
         About::Structure => scope.section.is_some() || scope.school.is_some(),
         About::Devices => false,
     };
     match caller.role {
         Role::Guardian => false,
         Role::It => scope.about == About::Devices,
-        Role::Analyst => true,
+        Role::Analyst => scope.about != About::Classes,
         // A caller of some schools cannot be given a part of a table that does not say which school a row belongs to.
         Role::Office => caller.schools.is_none() || scope.school.is_some(),
         Role::Teacher => of_own_sections && scope.school.is_some(),

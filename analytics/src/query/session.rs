@@ -20,8 +20,9 @@ use super::caller::Caller;
 use super::engine::Inner;
 use super::error::QueryError;
 use super::limits::{EngineConfig, Limits};
+use super::memory::{self, Bounding, Share};
 use super::source::TableSource;
-use super::{distinct, functions, ids, scope};
+use super::{as_text, distinct, ids, scope};
 use crate::distributed::Spread;
 use crate::history::QueryWarnings;
 
@@ -63,6 +64,8 @@ pub(super) struct Session {
     pub sources: Sources,
     /// Hears what its tables cannot read.
     pub lacking: Arc<QueryWarnings>,
+    /// What each call of a function may make.
+    pub share: Share,
 }
 
 impl Inner {
@@ -86,8 +89,10 @@ impl Inner {
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let lacking = Arc::new(QueryWarnings::default());
         let mut config = base.config().clone().with_extension(Arc::clone(&lacking));
+        let share = Share::default();
         let mut builder = SessionStateBuilder::new_from_existing(base.clone())
             .with_catalog_list(Arc::new(catalogs))
+            .with_analyzer_rule(Arc::new(Bounding::new(&share)))
             .with_runtime_env(self.runtime_env(limits).map_err(failed)?);
         if let Some(workers) = self.workers.get() {
             config.set_extension(Arc::clone(workers));
@@ -96,7 +101,7 @@ impl Inner {
         let mut state = builder.with_config(config).build();
         // The instant that now() and its like mean throughout the query; without it they fail.
         state.mark_start_execution();
-        Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking })
+        Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking, share })
     }
 
     /// Has `add` put its own into a context that knows `tables` by their columns.
@@ -142,7 +147,11 @@ pub(super) fn base_state(config: &EngineConfig) -> SessionState {
         .with_batch_size(BATCH_ROWS)
         .with_target_partitions(config.threads);
     session.options_mut().sql_parser.collect_spans = true;
-    let mut state = SessionStateBuilder::new().with_config(session).with_default_features().build();
+    let mut state =
+        SessionStateBuilder::new().with_config(session).with_default_features().with_analyzer_rule(Arc::new(as_text::Casts::new())).build();
+    // A session has a place for both; other registries may not.
+    state.register_function_rewrite(Arc::new(as_text::Arguments::new())).expect("a session takes rules for functions");
+    state.register_expr_planner(Arc::new(as_text::Arguments::new())).expect("a session takes planners of operators");
     // The functions are there by default; without the bounds nothing may run.
     add_functions(&mut state).expect("the bounded functions are among the default ones");
     state
@@ -153,6 +162,6 @@ pub(crate) fn add_functions(state: &mut SessionState) -> Result<(), DataFusionEr
     for function in ids::functions() {
         state.register_udf(Arc::new(function))?;
     }
-    functions::bound(state)?;
+    memory::bound(state)?;
     distinct::register(state)
 }

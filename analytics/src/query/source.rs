@@ -12,6 +12,8 @@ use tokio::sync::watch;
 pub enum About {
     /// Students: figures of single ones need the right, others get groups.
     Students,
+    /// Classes of any size, of no student in particular: figures that nothing makes figures of groups, for who may see single students only.
+    Classes,
     /// Schools, sections, periods: nobody in particular.
     Structure,
     /// Devices and their health. The only tables of IT staff; not for teachers.

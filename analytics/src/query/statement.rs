@@ -5,17 +5,19 @@
 
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, SetExpr, Statement as Sql, TableFactor, Value, Visit, Visitor, visit_expressions, visit_expressions_mut,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement as Sql, TableFactor, Value, Visit, Visitor, visit_expressions,
+    visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 use uuid::Uuid;
 
 use super::error::{self, Bound, Place, QueryError};
-use super::{size, unnamed};
+use super::{parameters, size, unnamed};
 
 /// Deepest nesting of a text; the parser recurses.
 const NESTING_MAX: usize = 64;
@@ -32,6 +34,8 @@ pub struct Accepted {
     pub explains: Explains,
     /// How many values it takes, by the highest number of a parameter.
     pub parameters: usize,
+    /// The numbers of those that are lists of values.
+    pub lists: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,9 +53,7 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
         return Err(QueryError::Limit { bound: Bound::Text, message: format!("a query has at most {bytes_max} bytes") });
     }
     if let Some(at) = sql.find('\0') {
-        let before = &sql[..at];
-        let column = before.rsplit('\n').next().unwrap_or(before).chars().count() as u64 + 1;
-        let place = Some(Place { line: before.matches('\n').count() as u64 + 1, column });
+        let place = Some(Place::of_byte(sql, at));
         return Err(QueryError::Invalid { message: "a query has no character U+0000".to_owned(), place, hint: None });
     }
     if operators(sql) > OPERATORS_MAX {
@@ -67,12 +69,13 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
     let only = statements.pop_front();
     let (Some(statement), true) = (only, statements.is_empty()) else {
         let message = if sql.trim().is_empty() { "there is no query" } else { "write one query at a time" };
-        return Err(QueryError::Invalid { message: message.to_owned(), place: None, hint: None });
+        return Err(QueryError::Invalid { message: message.to_owned(), place: error::second_statement(sql), hint: None });
     };
     let mut accepted = check(statement)?;
-    accepted.parameters = parameters(&mut accepted.statement)?;
+    accepted.parameters = numbered(&mut accepted.statement)?;
     read_ids(&mut accepted.statement);
     if let Some(sql) = of_sql(&mut accepted.statement) {
+        accepted.lists = parameters::any_is_in(sql);
         unnamed::tell_apart(sql);
     }
     Ok(accepted)
@@ -84,6 +87,14 @@ impl Accepted {
         self.statement.to_string()
     }
 
+    /// The text with the types that a client has stated of its parameters.
+    pub fn stating(mut self, types: &[Option<DataType>]) -> Self {
+        if let Some(sql) = of_sql(&mut self.statement) {
+            parameters::state(sql, types);
+        }
+        self
+    }
+
     /// Puts the values in the places of the parameters; there must be as many.
     pub fn bind(mut self, values: &[ScalarValue]) -> Result<Self, QueryError> {
         if values.len() != self.parameters {
@@ -91,17 +102,18 @@ impl Accepted {
             return Err(QueryError::Invalid { message, place: None, hint: None });
         }
         if self.parameters > 0 {
-            let values = values.iter().map(constant).collect::<Result<Vec<_>, _>>()?;
+            let values = values.iter().map(parameters::constant).collect::<Result<Vec<_>, _>>()?;
             if let Some(sql) = of_sql(&mut self.statement) {
                 let _ = visit_expressions_mut(sql, |expr| {
-                    if let Expr::Value(value) = expr
-                        && let Value::Placeholder(name) = &value.value
+                    if let Expr::Value(placeholder) = expr
+                        && let Value::Placeholder(name) = &placeholder.value
                         && let Some(value) = name[1..].parse().ok().and_then(|number: usize| values.get(number.checked_sub(1)?))
                     {
-                        *expr = value.clone();
+                        *expr = standing_at(value.clone(), placeholder.span);
                     }
                     ControlFlow::<()>::Continue(())
                 });
+                parameters::spread_lists(sql);
             }
             self.parameters = 0;
             read_ids(&mut self.statement);
@@ -119,14 +131,11 @@ fn of_sql(statement: &mut Statement) -> Option<&mut Sql> {
 }
 
 /// Gives every parameter its number, `?` by its place in the text, and returns the highest.
-fn parameters(statement: &mut Statement) -> Result<usize, QueryError> {
+fn numbered(statement: &mut Statement) -> Result<usize, QueryError> {
     let Some(sql) = of_sql(statement) else { return Ok(0) };
     let mut unnamed: Vec<Location> = Vec::new();
     let mut highest = 0;
-    let wrong = |place: Location, message: String| {
-        let place = Some(Place { line: place.line, column: place.column }).filter(|place| place.line > 0);
-        ControlFlow::Break(QueryError::Invalid { message, place, hint: None })
-    };
+    let wrong = |place: Location, message: String| ControlFlow::Break(QueryError::Invalid { message, place: Place::of(place), hint: None });
     let seen = visit_expressions(&*sql, |expr| {
         let Expr::Value(value) = expr else { return ControlFlow::Continue(()) };
         let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
@@ -163,43 +172,24 @@ fn parameters(statement: &mut Statement) -> Result<usize, QueryError> {
     Ok(unnamed.len())
 }
 
-/// A value as a constant of a text.
-fn constant(value: &ScalarValue) -> Result<Expr, QueryError> {
-    use ScalarValue as S;
-    if value.is_null() {
-        return Ok(Expr::Value(Value::Null.into()));
+/// An expression that was read from a text of its own, at the place of what it stands for.
+fn standing_at(mut expr: Expr, span: Span) -> Expr {
+    let _ = visit_expressions_mut(&mut expr, |expr| {
+        match expr {
+            Expr::Value(value) => value.span = span,
+            Expr::Function(function) => function.name = ObjectName(function.name.0.drain(..).map(|part| at(part, span)).collect()),
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    expr
+}
+
+fn at(part: ObjectNamePart, span: Span) -> ObjectNamePart {
+    match part {
+        ObjectNamePart::Identifier(name) => ObjectNamePart::Identifier(Ident { span, ..name }),
+        other => other,
     }
-    let text = match value {
-        S::Utf8(Some(text)) | S::LargeUtf8(Some(text)) | S::Utf8View(Some(text)) => {
-            return Ok(Expr::Value(Value::SingleQuotedString(text.clone()).into()));
-        }
-        S::Boolean(Some(value)) => return Ok(Expr::Value(Value::Boolean(*value).into())),
-        S::Int8(_) | S::Int16(_) | S::Int32(_) | S::Int64(_) | S::UInt8(_) | S::UInt16(_) | S::UInt32(_) | S::UInt64(_) => {
-            format!("({value})")
-        }
-        S::Float16(_) | S::Float32(_) | S::Float64(_) => format!("CAST('{value}' AS DOUBLE)"),
-        S::Decimal128(..)
-        | S::Date32(_)
-        | S::Date64(_)
-        | S::TimestampSecond(..)
-        | S::TimestampMillisecond(..)
-        | S::TimestampMicrosecond(..)
-        | S::TimestampNanosecond(..)
-        | S::Time32Second(_)
-        | S::Time32Millisecond(_)
-        | S::Time64Microsecond(_)
-        | S::Time64Nanosecond(_) => {
-            let shown = value.to_array().and_then(|array| Ok(arrow::util::display::array_value_to_string(&array, 0)?));
-            let shown = shown.map_err(|error| error::of_execution(&error))?;
-            format!("arrow_cast('{shown}', '{}')", value.data_type())
-        }
-        other => {
-            let message = format!("a parameter cannot be of the type {}", other.data_type());
-            return Err(QueryError::Invalid { message, place: None, hint: None });
-        }
-    };
-    let parsed = DFParser::parse_sql_into_expr(&text).map_err(|error| error::of_planning(&error, &text, &[]))?;
-    Ok(parsed.expr)
 }
 
 /// Tokens but for spaces, commas and constants: no expression is deeper than their number. A text that has no tokens is the
@@ -225,7 +215,7 @@ fn check(statement: Statement) -> Result<Accepted, QueryError> {
             Explains::No
         }
     };
-    Ok(Accepted { statement, explains, parameters: 0 })
+    Ok(Accepted { statement, explains, parameters: 0, lists: Vec::new() })
 }
 
 fn check_query(statement: &Statement) -> Result<(), QueryError> {
@@ -301,7 +291,7 @@ fn read_ids(statement: &mut Statement) {
             && let Ok(id) = Uuid::parse_str(text)
             && let Ok(call) = DFParser::parse_sql_into_expr(&format!("id('{id}')"))
         {
-            *expr = call.expr;
+            *expr = standing_at(call.expr, value.span);
         }
         ControlFlow::<()>::Continue(())
     });

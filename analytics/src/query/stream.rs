@@ -1,7 +1,7 @@
 //! The rows of a running query on their way to a door.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -40,7 +40,9 @@ pub struct QueryStream {
     /// Whether the text asks for an order of the rows.
     pub is_ordered: bool,
     pub(super) lacking: Arc<QueryWarnings>,
-    pub(super) rows: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    /// Its last item says that all rows were there, or why not.
+    pub(super) rows: mpsc::Receiver<Result<Option<RecordBatch>, QueryError>>,
+    pub(super) has_ended: bool,
     pub(super) _running: Running,
     pub(super) started: Instant,
     pub(super) rows_seen: usize,
@@ -135,10 +137,20 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch, QueryError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.rows.poll_recv(context);
-        if let Poll::Ready(Some(Ok(batch))) = &polled {
-            self.rows_seen += batch.num_rows();
+        if self.has_ended {
+            return Poll::Ready(None);
         }
-        polled
+        let item = match ready!(self.rows.poll_recv(context)) {
+            Some(Ok(Some(batch))) => {
+                self.rows_seen += batch.num_rows();
+                return Poll::Ready(Some(Ok(batch)));
+            }
+            Some(Ok(None)) => None,
+            Some(Err(error)) => Some(Err(error)),
+            // Whoever made the rows is gone without a word: they may not be all.
+            None => Some(Err(QueryError::Stopped)),
+        };
+        self.has_ended = true;
+        Poll::Ready(item)
     }
 }

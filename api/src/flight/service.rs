@@ -71,7 +71,7 @@ impl Door {
     /// Runs a question and streams its rows as they come. A driver that goes away cancels it.
     async fn ask(&self, metadata: &MetadataMap, sql: &str, values: &[ScalarValue]) -> Result<Rows, Status> {
         let caller = self.caller(metadata).await?;
-        let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, around: None })
+        let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, ..Question::default() })
             .await
             .map_err(|error| auth::status(&error))?;
         let warnings = answer.warnings.clone();

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
-use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
+use arrow::datatypes::SchemaRef;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response};
@@ -12,20 +11,25 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::late::Late;
+use super::rows::{self, columns};
 use crate::problem::ApiError;
 use crate::query::Answer;
 
-/// The columns of a result.
-pub fn columns(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>> {
-    arrow_schema_to_pg_fields(schema, format, None)
-}
-
-/// The rows of an answer as they come, until `ended`. What is found meanwhile is `late` when they have come.
-pub fn rows(answer: Answer, format: &Format, sql: &str, ended: CancellationToken, late: &Late) -> PgWireResult<Response> {
-    let fields = Arc::new(columns(&answer.schema, format)?);
+/// The rows of an answer as they come, until `ended`, with the columns that were `told` before its values were known. What is found
+/// meanwhile is `late` when they have come.
+pub fn rows(
+    answer: Answer,
+    told: Option<&SchemaRef>,
+    format: &Format,
+    sql: &str,
+    ended: CancellationToken,
+    late: &Late,
+) -> PgWireResult<Response> {
+    let schema = Arc::clone(told.unwrap_or(&answer.schema));
+    let fields = Arc::new(columns(&schema, format)?);
     let (of_rows, sql, late) = (fields.clone(), sql.to_owned(), late.clone());
     let batches = stream::unfold(Some((answer, ended)), move |running| {
-        let (fields, sql, late) = (of_rows.clone(), sql.clone(), late.clone());
+        let (fields, schema, sql, late) = (of_rows.clone(), schema.clone(), sql.clone(), late.clone());
         async move {
             let (mut answer, ended) = running?;
             let next = tokio::select! {
@@ -38,7 +42,7 @@ pub fn rows(answer: Answer, format: &Format, sql: &str, ended: CancellationToken
                 return None;
             };
             match next {
-                Ok(batch) => Some((encode_recordbatch(fields, batch).collect(), Some((answer, ended)))),
+                Ok(batch) => Some((rows::rows(fields, &schema, &batch), Some((answer, ended)))),
                 Err(error) => Some((vec![Err(said(&error.into(), &sql))], None)),
             }
         }

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
-use datafusion::common::{ParamValues, ScalarValue};
-use datafusion_postgres::arrow_pg::datatypes::df::deserialize_parameters;
+use datafusion::common::ScalarValue;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::auth::{self as startup, DefaultServerParameterProvider, StartupHandler};
 use datafusion_postgres::pgwire::api::cancel::CancelHandler;
@@ -34,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::cursor::{self, Cursors, Order};
 use super::late::{Late, Telling};
 use super::word::{self, DISCARD_ALL, Word};
-use super::{answer, catalog};
+use super::{answer, catalog, parameters, rows};
 use crate::caller::Caller;
 use crate::drivers;
 use crate::problem::ApiError;
@@ -152,14 +151,22 @@ impl Connection {
     }
 
     /// The rows of a question.
-    async fn ask<C>(&self, client: &mut C, sql: &str, values: &[ScalarValue], format: &Format) -> PgWireResult<Response>
+    /// The rows of a question, with the columns that the client was `told` of when it was described.
+    async fn ask<C>(
+        &self,
+        client: &mut C,
+        sql: &str,
+        values: &[ScalarValue],
+        told: Option<&SchemaRef>,
+        format: &Format,
+    ) -> PgWireResult<Response>
     where
         C: Sink<PgWireBackendMessage> + Unpin + Send,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let ended = self.begin();
         let answer = self.answer(client, sql, values, &ended).await?;
-        answer::rows(answer, format, sql, ended, &self.late)
+        answer::rows(answer, told, format, sql, ended, &self.late)
     }
 
     /// What comes of a statement about a cursor.
@@ -194,7 +201,8 @@ impl Connection {
             let caller = self.caller().await?;
             let around = self.around(&caller, sql)?;
             let text = if around.is_some() { catalog::readable(sql) } else { sql.to_owned() };
-            query::ask_with(&self.state, &caller, DOOR, &Question { sql: &text, values, around: around.as_ref() }).await
+            query::ask_with(&self.state, &caller, DOOR, &Question { sql: &text, values, around: around.as_ref(), ..Question::default() })
+                .await
         };
         let answer = tokio::select! {
             biased;
@@ -216,11 +224,11 @@ impl Connection {
         respond(word)
     }
 
-    async fn describe(&self, sql: &str) -> Result<Description, ApiError> {
+    async fn describe(&self, sql: &str, types: &[Option<DataType>]) -> Result<Description, ApiError> {
         let caller = self.caller().await?;
         let around = self.around(&caller, sql)?;
         let text = if around.is_some() { catalog::readable(sql) } else { sql.to_owned() };
-        query::describe(&self.state, &caller, DOOR, &Question { sql: &text, values: &[], around: around.as_ref() }).await
+        query::describe(&self.state, &caller, DOOR, &Question { sql: &text, types, around: around.as_ref(), ..Question::default() }).await
     }
 }
 
@@ -326,7 +334,7 @@ impl SimpleQueryHandler for Connection {
             responses.push(match (cursor::read(&sql), word::of(&sql)) {
                 (Some(order), _) => self.order(client, order, &Format::UnifiedText).await?,
                 (None, Some(word)) => self.respond(word)?,
-                (None, None) => self.ask(client, &sql, &[], &Format::UnifiedText).await?,
+                (None, None) => self.ask(client, &sql, &[], None, &Format::UnifiedText).await?,
             });
         }
         Ok(responses)
@@ -340,7 +348,7 @@ pub struct Parser(Arc<Connection>);
 impl QueryParser for Parser {
     type Statement = Said;
 
-    async fn parse_sql<C>(&self, _: &C, sql: &str, _: &[Option<Type>]) -> PgWireResult<Option<Said>>
+    async fn parse_sql<C>(&self, _: &C, sql: &str, types: &[Option<Type>]) -> PgWireResult<Option<Said>>
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
@@ -350,7 +358,7 @@ impl QueryParser for Parser {
         if let Some(word) = word::of(sql) {
             return Ok(Some(Said::Word(word)));
         }
-        let described = self.0.describe(sql).await.map_err(|error| answer::said(&error, sql))?;
+        let described = self.0.describe(sql, &parameters::stated(types)).await.map_err(|error| answer::said(&error, sql))?;
         Ok(Some(Said::Question { sql: sql.to_owned(), described }))
     }
 
@@ -363,13 +371,13 @@ impl QueryParser for Parser {
 
     fn get_result_schema(&self, said: &Said, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
         match said {
-            Said::Word(Word::Show(name, _)) => answer::columns(
+            Said::Word(Word::Show(name, _)) => rows::columns(
                 &arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(name, DataType::Utf8, false)]),
                 format.unwrap_or(&Format::UnifiedText),
             ),
             Said::Order(Order::Fetch { name, .. }) => self.0.cursors.columns(name, format.unwrap_or(&Format::UnifiedText)),
             Said::Word(_) | Said::Order(_) => Ok(Vec::new()),
-            Said::Question { described, .. } => answer::columns(&described.columns, format.unwrap_or(&Format::UnifiedText)),
+            Said::Question { described, .. } => rows::columns(&described.columns, format.unwrap_or(&Format::UnifiedText)),
         }
     }
 }
@@ -407,12 +415,8 @@ impl ExtendedQueryHandler for Extended {
             Said::Word(word) => self.0.respond(word.clone()),
             Said::Order(order) => self.0.order(client, order.clone(), &portal.result_column_format).await,
             Said::Question { sql, described } => {
-                let types: Vec<Option<&DataType>> = described.parameters.fields().iter().map(|field| Some(field.data_type())).collect();
-                let values = match deserialize_parameters(portal, &types)? {
-                    ParamValues::List(values) => values.into_iter().map(|value| value.value).collect(),
-                    ParamValues::Map(_) => Vec::new(),
-                };
-                self.0.ask(client, sql, &values, &portal.result_column_format).await
+                let values = parameters::values(portal, described)?;
+                self.0.ask(client, sql, &values, Some(&described.columns), &portal.result_column_format).await
             }
         }
     }

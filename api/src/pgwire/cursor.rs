@@ -9,18 +9,16 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion_postgres::arrow_pg::datatypes::encode_recordbatch;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::{FieldInfo, QueryResponse, Response};
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
-use datafusion_postgres::pgwire::messages::data::DataRow;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::answer;
 use super::late::Late;
+use super::{answer, rows};
 use crate::query::Answer;
 
 /// Cursors that a connection has at a time; each holds one of the account's turns until its last row was made.
@@ -148,7 +146,7 @@ impl Cursors {
 
     pub fn columns(&self, name: &str, format: &Format) -> PgWireResult<Vec<FieldInfo>> {
         let schema = self.0.lock().get(name).map(|opened| opened.schema.clone()).ok_or_else(|| unknown(name))?;
-        answer::columns(&schema, format)
+        rows::columns(&schema, format)
     }
 
     /// The next rows, at most so many. A cursor with an error among its rows is closed.
@@ -166,7 +164,7 @@ impl Cursors {
                         Ok(batch) => {
                             let batch = batch?;
                             taking.left -= batch.num_rows();
-                            Some((encode_recordbatch(fields, batch).collect::<Vec<PgWireResult<DataRow>>>(), Some(taking)))
+                            Some((rows::rows(fields, &batch.schema(), &batch), Some(taking)))
                         }
                         Err(error) => {
                             cursors.0.lock().remove(&name);

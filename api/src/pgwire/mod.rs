@@ -17,6 +17,8 @@ mod catalog;
 mod connection;
 mod cursor;
 mod late;
+mod parameters;
+mod rows;
 mod word;
 
 use std::io;

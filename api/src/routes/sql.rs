@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
+use arrow::array::RecordBatch;
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
+use rollcall_analytics::query::QueryError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -101,11 +103,17 @@ pub async fn run(
     Body(query): Body<SqlQuery>,
 ) -> Result<Response, ApiError> {
     let format = Format::accepted(&headers);
-    let answer = query::ask(&state, &caller, "rest", &query.sql).await?;
+    let mut answer = query::ask(&state, &caller, "rest", &query.sql).await?;
+    // A format without words for an error is not begun when there is one instead of rows; JSON says it with what it has.
+    let first = if format == Format::Json { None } else { Some(answer.next().await) };
+    let first = match first {
+        Some(Some(Err(error))) => return Err(error.into()),
+        first => first,
+    };
     let warnings = ascii_json(&answer.warnings);
     let encoder = Encoder::new(format, &answer.schema, answer.warnings.clone()).map_err(ApiError::internal)?;
     let late = Arc::new(OnceLock::new());
-    let chunks = HttpBody::from_stream(chunks(encoder, answer, Arc::clone(&late)));
+    let chunks = HttpBody::from_stream(chunks(encoder, answer, first, Arc::clone(&late)));
     // Compression asks once more after the end, for trailers too.
     let body = chunks.with_trailers(poll_fn(move |_| Poll::Ready(trailers(&late))));
     let mut response = HttpBody::new(body).into_response();
@@ -118,15 +126,20 @@ pub async fn run(
     Ok(response)
 }
 
-/// The encoded answer, piece by piece as the rows come; in the end, what was found meanwhile.
+/// The encoded answer, piece by piece as the rows come; in the end, what was found meanwhile. `first` is what came already.
 fn chunks(
     encoder: Encoder,
     answer: Answer,
+    first: Option<Option<Result<RecordBatch, QueryError>>>,
     late: Arc<OnceLock<Vec<String>>>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, encode::Broken>> {
-    stream::unfold(Some((encoder, answer, late)), |running| async move {
-        let (mut encoder, mut answer, late) = running?;
-        let (chunk, goes_on) = match answer.next().await {
+    stream::unfold(Some((encoder, answer, first, late)), |running| async move {
+        let (mut encoder, mut answer, first, late) = running?;
+        let next = match first {
+            Some(first) => first,
+            None => answer.next().await,
+        };
+        let (chunk, goes_on) = match next {
             Some(Ok(rows)) => (encoder.rows(&rows), true),
             Some(Err(error)) => (encoder.end(Some(error)), false),
             None => {
@@ -136,7 +149,7 @@ fn chunks(
             }
         };
         let goes_on = goes_on && chunk.is_ok();
-        Some((chunk, goes_on.then_some((encoder, answer, late))))
+        Some((chunk, goes_on.then_some((encoder, answer, None, late))))
     })
     // Compression asks once more after the end.
     .fuse()

@@ -45,7 +45,7 @@ impl Client {
     }
 }
 
-async fn serve(town: &Town) -> String {
+pub(crate) async fn serve(town: &Town) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let router = town.router.clone();

@@ -1,5 +1,6 @@
 //! The API against a real PostgreSQL, the real live state and an imported district: one program, so that it is linked once.
 
+mod bodies;
 mod desk;
 mod doors;
 mod engagement;

@@ -67,6 +67,9 @@ async fn an_analysts_figures_are_the_same_and_no_key_leaves_the_server() {
         "select count(*), count(distinct person), sum(value), avg(value) from telemetry",
         "select school, count(*), count(distinct person) from scans group by school",
         "select date_trunc('day', ts), dir, count(*) from scans group by 1, 2",
+        // How many values enough students have, with states of both sides of the seam.
+        "select school, count(distinct dir), count(distinct date_trunc('day', ts)), count(distinct person) from scans group by school",
+        "select count(distinct metric), count(distinct value), count(distinct case when value > 5 then person end) from telemetry",
         // Groups of few students, which are left out.
         "select ts, count(*) from scans group by ts",
     ];

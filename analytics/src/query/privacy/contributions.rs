@@ -84,10 +84,6 @@ impl Students {
         Self { figures, groups: Vec::new(), count: 0 }
     }
 
-    pub fn figures(&self) -> usize {
-        self.figures
-    }
-
     /// Makes room for groups up to a number of them.
     pub fn grow(&mut self, groups: usize) {
         if groups > self.groups.len() {

@@ -20,14 +20,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, StructArray};
-use arrow::datatypes::{DataType, Field, Fields, Float64Type};
-use datafusion::common::{Result, ScalarValue, exec_err};
+use arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
-use sha2::{Digest, Sha256};
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 
-use super::contributions::{Contribution, Groups, Students};
+use super::contributions::Contribution;
+use super::gathered::Gathered;
+use super::noise::{Drawn, Noise, TOTAL, WANTED};
+use super::values::{OfGroup, STUDENTS_KEPT, Who};
 use crate::query::caller::PrivacyKey;
 use crate::query::ids::ID;
 
@@ -43,6 +44,9 @@ const STEPS: f64 = 1_024.0;
 /// By so many students a group with its noise is larger than the smallest that may be shown.
 const MARGIN: f64 = 4.0;
 
+/// Further than this no draw goes: a Laplace variable is made of 53 binary digits.
+const NOISE_MAX: f64 = 37.0;
+
 /// What is said of a group's contributions. The values are part of what noise is drawn from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
@@ -50,6 +54,8 @@ pub enum Kind {
     Rows = 2,
     Sum = 3,
     Average = 4,
+    /// How many values of a column enough students have.
+    Values = 5,
 }
 
 /// Name of the figure of the value at a place, from none.
@@ -63,7 +69,8 @@ pub const STUDENTS: &str = "students";
 /// The aggregate function `(person, value, …) -> Struct<students: Float64, f0: Float64, …>`: how many students there are, and a figure of
 /// each value, in the order of the kinds.
 ///
-/// A value that is null, or not finite, contributes nothing. All figures of an aggregate are gathered together, since finding
+/// Values are floating-point numbers; one of another type is of a column whose values are counted. A value that is null, or not finite,
+/// contributes nothing. All figures of an aggregate are gathered together, since finding
 /// a row's student costs more than adding what the row says.
 #[derive(PartialEq, Eq, Hash, Debug)]
 pub struct Figures {
@@ -84,7 +91,7 @@ impl Figures {
 }
 
 /// The fields of a result with so many figures.
-fn fields(figures: usize) -> Fields {
+pub(super) fn fields(figures: usize) -> Fields {
     let names = std::iter::once(STUDENTS.to_owned()).chain((0..figures).map(field_name));
     names.map(|name| Field::new(name, DataType::Float64, true)).collect()
 }
@@ -100,7 +107,7 @@ impl AggregateUDFImpl for Figures {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [person, values @ ..] if *person == ID => Ok(std::iter::once(ID).chain(values.iter().map(|_| DataType::Float64)).collect()),
+            [person, ..] if *person == ID => Ok(types.to_vec()),
             _ => exec_err!("a figure is made of a person and values"),
         }
     }
@@ -110,9 +117,9 @@ impl AggregateUDFImpl for Figures {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let mut students = Students::new(figures_of(&args));
-        students.grow(1);
-        Ok(Box::new(Gathered { told: self.told(), students }))
+        let mut gathered = Gathered::new(self.told(), &args)?;
+        gathered.grow(1);
+        Ok(Box::new(gathered))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -120,122 +127,26 @@ impl AggregateUDFImpl for Figures {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Gathered { told: self.told(), students: Students::new(figures_of(&args)) }))
+        Ok(Box::new(Gathered::new(self.told(), &args)?))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<arrow::datatypes::FieldRef>> {
-        let name = format!("{}[students]", args.name);
-        Ok(vec![Arc::new(Field::new(name, DataType::Binary, true))])
-    }
-}
-
-fn figures_of(args: &AccumulatorArgs) -> usize {
-    args.exprs.len().saturating_sub(1)
-}
-
-/// Who contributed what, and what may be told of it.
-#[derive(Debug)]
-struct Gathered {
-    told: Told,
-    students: Students,
-}
-
-impl Gathered {
-    fn figures(&self, groups: &Groups) -> Result<StructArray> {
-        let students = (0..groups.len()).map(|group| Some(self.told.careful(groups.all(group)))).collect::<Float64Array>();
-        let figures = (0..self.students.figures()).map(|place| {
-            let kind = self.told.kinds.get(place).copied();
-            let figure = |group| kind.and_then(|kind| self.told.figure(kind, groups.of(group, place)));
-            Arc::new((0..groups.len()).map(figure).collect::<Float64Array>()) as ArrayRef
-        });
-        let columns = std::iter::once(Arc::new(students) as ArrayRef).chain(figures).collect();
-        Ok(StructArray::try_new_with_length(fields(self.students.figures()), columns, None, groups.len())?)
-    }
-}
-
-impl GroupsAccumulator for Gathered {
-    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total: usize) -> Result<()> {
-        if filter.is_some() {
-            return exec_err!("a condition on the rows of a figure is part of its values");
-        }
-        self.students.grow(total);
-        let columns: Vec<&Float64Array> = values[1..].iter().map(|values| values.as_primitive::<Float64Type>()).collect();
-        self.students.add_rows(values[0].as_fixed_size_binary(), &columns, |row| groups[row]);
-        Ok(())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = self.students.take(emit_to);
-        Ok(Arc::new(self.figures(&groups)?))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.students.take(emit_to).encode())])
-    }
-
-    /// A state for each row.
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut rows = Self { told: self.told.clone(), students: Students::new(self.students.figures()) };
-        let each: Vec<usize> = (0..values[0].len()).collect();
-        GroupsAccumulator::update_batch(&mut rows, values, &each, filter, each.len())?;
-        GroupsAccumulator::state(&mut rows, EmitTo::All)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        self.students.grow(total);
-        for (state, group) in states[0].as_binary::<i32>().iter().zip(groups) {
-            self.students.add_encoded(*group, state.unwrap_or_default())?;
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> usize {
-        self.students.size()
-    }
-}
-
-/// The same without a grouping: all rows are one group.
-impl Accumulator for Gathered {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let columns: Vec<&Float64Array> = values[1..].iter().map(|values| values.as_primitive::<Float64Type>()).collect();
-        self.students.add_rows(values[0].as_fixed_size_binary(), &columns, |_| 0);
-        Ok(())
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let groups = self.students.take(EmitTo::All);
-        Ok(ScalarValue::Struct(Arc::new(self.figures(&groups)?)))
-    }
-
-    fn size(&self) -> usize {
-        self.students.size()
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let state = self.students.take(EmitTo::All).encode();
-        self.students.grow(1);
-        Ok(vec![ScalarValue::Binary(Some(state.value(0).to_vec()))])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for state in states[0].as_binary::<i32>().iter().flatten() {
-            self.students.add_encoded(0, state)?;
-        }
-        Ok(())
+        let field = |what: &str| Arc::new(Field::new(format!("{}[{what}]", args.name), DataType::Binary, true));
+        Ok(vec![field("students"), field("values")])
     }
 }
 
 /// How contributions become figures.
 #[derive(Clone, Debug)]
-struct Told {
-    kinds: Vec<Kind>,
+pub(super) struct Told {
+    pub kinds: Vec<Kind>,
     key: [u8; 32],
     group_min: usize,
 }
 
 impl Told {
     /// How many students suppression may believe in: 0 of nobody, else at least 1, and fewer than `group_min` when there are.
-    fn careful(&self, students: impl Iterator<Item = u128>) -> f64 {
+    pub fn careful(&self, students: impl Iterator<Item = u128>) -> f64 {
         let (mut count, mut drawn) = (0, Drawn::new(&self.key));
         for student in students {
             count += 1;
@@ -253,7 +164,7 @@ impl Told {
     }
 
     /// The figure of those who contributed; `None`: they are too few.
-    fn figure(&self, kind: Kind, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
+    pub fn figure(&self, kind: Kind, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
         let mut students: Vec<_> = students.collect();
         // In an order that neither files nor threads change.
         students.sort_unstable_by_key(|(student, _)| *student);
@@ -268,11 +179,37 @@ impl Told {
             // Everybody who contributed did so by a row at least.
             Kind::Rows => rows(&students).map(|rows| rows.round().max(0.0)),
             Kind::Sum => self.total(students),
+            // Made of the students of each value, see `values`.
+            Kind::Values => None,
             Kind::Average => {
                 let rows = rows(&students)?;
                 Some(self.total(students)? / rows.max(1.0))
             }
         }
+    }
+
+    /// How many values of those who have one enough of them have; `None`: they are too few.
+    pub fn values(&self, students: impl Iterator<Item = u128>, values: &OfGroup) -> Option<f64> {
+        let drawn = |students: &mut dyn Iterator<Item = u128>| {
+            let (mut count, mut drawn) = (0, Drawn::new(&self.key));
+            students.for_each(|student| {
+                count += 1;
+                drawn.add(student, b"");
+            });
+            (count, drawn)
+        };
+        let (count, all) = drawn(&mut { students });
+        self.enough(count, &all)?;
+        // So many that no draw hides them; where even they could be too few, none are told of.
+        let are_many_enough = self.group_min as f64 + MARGIN + NOISE_MAX <= STUDENTS_KEPT as f64;
+        let is_shown = |who: &&Who| match who {
+            Who::Many => are_many_enough,
+            Who::Few(students) => {
+                let (count, drawn) = drawn(&mut students.iter().copied());
+                self.enough(count, &drawn).is_some()
+            }
+        };
+        Some(values.values().filter(is_shown).count() as f64)
     }
 
     fn total(&self, mut students: Vec<(u128, Contribution)>) -> Option<f64> {
@@ -334,51 +271,4 @@ fn unit(relations: &[f64], chosen: f64, noise: &Noise) -> f64 {
         above + noise.laplace(*power) >= wanted
     });
     2_f64.powi(reached.unwrap_or(least) + 1)
-}
-
-/// The draw for the number or total itself, and that for how many are wanted to reach a unit; powers of two are far from both.
-const TOTAL: i32 = i32::MAX;
-const WANTED: i32 = i32::MIN;
-
-/// A keyed hash of a set, whatever the order of its members.
-struct Drawn {
-    keyed: Sha256,
-    drawn: [u8; 32],
-}
-
-impl Drawn {
-    fn new(key: &[u8; 32]) -> Self {
-        Self { keyed: Sha256::new().chain_update(key), drawn: [0; 32] }
-    }
-
-    fn hash(&self, student: u128, said: &[u8]) -> [u8; 32] {
-        self.keyed.clone().chain_update(student.to_be_bytes()).chain_update(said).finalize().into()
-    }
-
-    fn add(&mut self, student: u128, said: &[u8]) {
-        self.mix(&self.hash(student, said));
-    }
-
-    fn mix(&mut self, hash: &[u8; 32]) {
-        for (byte, hashed) in self.drawn.iter_mut().zip(hash) {
-            *byte ^= hashed;
-        }
-    }
-
-    fn noise(&self, kind: Kind) -> Noise {
-        Noise(self.keyed.clone().chain_update([kind as u8]).chain_update(self.drawn))
-    }
-}
-
-/// Laplace variables of scale one, each by a number.
-struct Noise(Sha256);
-
-impl Noise {
-    fn laplace(&self, number: i32) -> f64 {
-        let hash: [u8; 32] = self.0.clone().chain_update(number.to_be_bytes()).finalize().into();
-        let bits = u64::from_be_bytes(hash[..8].try_into().expect("eight of thirty-two bytes"));
-        // Between -1/2 and 1/2, never either.
-        let uniform = ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64 - 0.5;
-        -uniform.signum() * (1.0 - 2.0 * uniform.abs()).ln()
-    }
 }

@@ -3,16 +3,20 @@
 //! The plan of a query is taken apart after the optimizer has turned subqueries into joins. Every scan of a table about
 //! students begins a region of single rows; the region ends at an aggregate, and nothing else lets a row out of it.
 //! Within the region the person may only be joined on and counted. The aggregate is replaced by one whose figures are
-//! made of one contribution a student ([`figure`]), and by filters that leave out groups of fewer students than the
-//! policy says ([`suppress`]), and further ones where those could be computed from totals ([`complement`]).
+//! made of one contribution a student ([`figure`]) or of the students of each value ([`values`]), and by filters that
+//! leave out groups of fewer students than the policy says ([`suppress`]), and further ones where those could be
+//! computed from totals ([`complement`]).
 //!
 //! The threat model and what is not stopped: docs/adr/0013-figures-about-groups.md.
 
 mod complement;
 mod contributions;
 mod figure;
+mod gathered;
+mod noise;
 mod suppress;
 mod total;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -179,7 +183,9 @@ impl Guard<'_> {
 
     fn scan(&self, scan: TableScan) -> Result<Node> {
         let source = self.sources.get(scan.table_name.table()).map(|source| source.scope());
-        let Some(scope) = source.filter(|scope| scope.about == About::Students) else { return Ok((LogicalPlan::TableScan(scan), Vec::new())) };
+        let Some(scope) = source.filter(|scope| matches!(scope.about, About::Students | About::Classes)) else {
+            return Ok((LogicalPlan::TableScan(scan), Vec::new()));
+        };
         let Some(name) = scope.person else {
             return refused(format!("{} says of no row whom it is about; this account may not query it", scan.table_name));
         };

@@ -8,10 +8,10 @@ use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, lit, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, cast, lit, try_cast, when};
 
 use super::figure::{Figures, Kind, STUDENTS, field_name};
-use super::{complement, forbid, mentioned, refused, total};
+use super::{complement, forbid, mentioned, refused, total, values};
 use crate::query::caller::Caller;
 
 /// The hidden column with the number of students of a group.
@@ -37,7 +37,10 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
     for expr in &aggregate.aggr_expr {
         let (kind, value) = read(expr, persons)?;
         kinds.push(kind);
-        args.push(total::total(cast(value, DataType::Float64), input.schema())?);
+        args.push(match kind {
+            Kind::Values => counted(total::total(value, input.schema())?, &input)?,
+            _ => total::total(cast(value, DataType::Float64), input.schema())?,
+        });
     }
     let names = NamePreserver::new_for_projection();
     let named_group = |expr: Expr| Ok(names.save(&expr).restore(total::total(expr, input.schema())?));
@@ -58,6 +61,18 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
         shown.push(value.alias_qualified(relation.cloned(), field.name()));
     }
     large_enough(made, &keys, caller.group_min)?.project(shown)?.build()
+}
+
+/// The values of a column as they are told apart. Floating-point numbers are those of the other figures, so they go as texts.
+fn counted(value: Expr, input: &LogicalPlan) -> Result<Expr> {
+    let data_type = value.get_type(input.schema())?;
+    if matches!(data_type, DataType::Float64 | DataType::Null) {
+        return Ok(try_cast(value, DataType::Utf8));
+    }
+    if !values::can_be_counted(&data_type) {
+        return refused(format!("values of the type {data_type} are not counted about students"));
+    }
+    Ok(value)
 }
 
 /// Only the groups of at least `group_min` students, and none that another could be computed from ([`complement`]).
@@ -84,7 +99,14 @@ fn read(expr: &Expr, persons: &[Column]) -> Result<(Kind, Expr)> {
     let there = |arg: &Expr| when(arg.clone().is_not_null(), lit(1.0)).end();
     let (kind, value) = match (func.name(), params.distinct, params.args.as_slice()) {
         ("count", true, [arg]) if is_person(arg) => (Kind::Persons, there(arg)?),
-        ("count", true, _) => return refused("only students are counted distinctly about students; group by the column instead"),
+        ("count", true, [arg]) => match only_where(arg, persons)? {
+            Some(condition) => (Kind::Persons, when(condition, lit(1.0)).end()?),
+            None => {
+                forbid([arg], persons)?;
+                (Kind::Values, arg.clone())
+            }
+        },
+        ("count", true, _) => return refused("one column at a time is counted distinctly about students"),
         ("count", false, [Expr::Literal(..)]) => (Kind::Rows, lit(1.0)),
         ("count", false, [arg]) if is_person(arg) || mentioned(arg, persons).is_none() => (Kind::Rows, there(arg)?),
         ("sum", false, [arg]) if mentioned(arg, persons).is_none() => (Kind::Sum, arg.clone()),
@@ -94,8 +116,22 @@ fn read(expr: &Expr, persons: &[Column]) -> Result<(Kind, Expr)> {
         }
     };
     let value = match params.filter {
+        Some(filter) if kind == Kind::Values => when(*filter, value).end()?,
         Some(filter) => when(*filter, cast(value, DataType::Float64)).end()?,
         None => value,
     };
     Ok((kind, value))
+}
+
+/// Of `case when <condition> then <person> end`, when a row is about somebody who is counted.
+fn only_where(expr: &Expr, persons: &[Column]) -> Result<Option<Expr>> {
+    let Expr::Case(case) = expr else { return Ok(None) };
+    let ([(condition, then)], None) = (case.when_then_expr.as_slice(), &case.expr) else { return Ok(None) };
+    let is_nobody = case.else_expr.as_ref().is_none_or(|other| matches!(other.as_ref(), Expr::Literal(value, _) if value.is_null()));
+    let is_person = matches!(then.as_ref(), Expr::Column(column) if persons.contains(column));
+    if !is_nobody || !is_person {
+        return Ok(None);
+    }
+    forbid([condition.as_ref()], persons)?;
+    Ok(Some(condition.as_ref().clone().and(then.as_ref().clone().is_not_null())))
 }

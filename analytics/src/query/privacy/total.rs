@@ -26,8 +26,24 @@ const OF_FLOATS: [&str; 12] = ["abs", "ceil", "floor", "round", "trunc", "sqrt",
 
 /// What `date_trunc` and `date_part` take of an instant.
 const PARTS: [&str; 18] = [
-    "millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "dow", "isodow", "doy", "epoch", "isoyear",
-    "milliseconds", "microseconds", "nanoseconds", "microsecond",
+    "millisecond",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
+    "quarter",
+    "year",
+    "dow",
+    "isodow",
+    "doy",
+    "epoch",
+    "isoyear",
+    "milliseconds",
+    "microseconds",
+    "nanoseconds",
+    "microsecond",
 ];
 
 /// Most characters that `left`, `right` and `substr` count.

@@ -34,11 +34,11 @@ impl TableSource for EngagementSource {
         self.columns.iter().find(|(name, ..)| *name == column).map(|(.., documentation)| *documentation)
     }
 
-    /// A window of a section is about a class of any size and names nobody: who may not see single students is refused it
-    /// and asks the students' table, whose figures are those of groups.
+    /// A window of a section is about a class of any size and names nobody: who may not see single students has the students' table,
+    /// whose figures are those of groups.
     fn scope(&self) -> ScopeColumns {
         ScopeColumns {
-            about: About::Students,
+            about: if self.table.grain() == Grain::Students { About::Students } else { About::Classes },
             district: "district",
             school: Some("school"),
             section: Some("section"),

@@ -56,6 +56,9 @@ pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Cloc
     Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(table(facts))) as Arc<dyn TableSource>).collect()
 }
 
+/// Columns of views that are the figure of one student: roles that get figures of groups only do not have them.
+const OF_SINGLE_STUDENTS: [&str; 1] = ["median_min"];
+
 struct ViewSource {
     view: &'static View,
     table: Arc<ViewTable>,
@@ -83,7 +86,7 @@ impl TableSource for ViewSource {
     /// a refusal.
     fn scope(&self) -> ScopeColumns {
         let school = self.view.columns.iter().map(|(name, _)| *name).find(|name| *name == "school");
-        ScopeColumns { about: About::Students, district: "district", school, section: None, person: None, identifying: &[] }
+        ScopeColumns { about: About::Students, district: "district", school, section: None, person: None, identifying: &OF_SINGLE_STUDENTS }
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
@@ -98,6 +101,11 @@ pub async fn facts_views(store: &Store, directory: &Arc<DirectoryCache>, clock: 
         let table = FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
         context.register_table(facts.name(), table.provider())?;
     }
+    views_of(&context).await
+}
+
+/// The views of [`VIEWS`] over what a context has under the names of their tables.
+pub(crate) async fn views_of(context: &SessionContext) -> Result<Vec<Arc<dyn TableSource>>> {
     let mut views: Vec<Arc<dyn TableSource>> = Vec::with_capacity(VIEWS.len());
     for view in &VIEWS {
         let plan = context.state().create_logical_plan(view.sql).await?;

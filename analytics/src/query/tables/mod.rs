@@ -11,4 +11,6 @@ pub use attendance_now::attendance_now;
 pub use directory::directory_tables;
 pub use engagement::engagement_tables;
 pub use events::event_tables;
+#[cfg(test)]
+pub(crate) use facts::views_of;
 pub use facts::{facts_tables, facts_views};

@@ -3,10 +3,15 @@
 mod distinct;
 mod limits;
 mod live;
+mod memory;
 mod news;
+mod panics;
 mod parameters;
+mod places;
 mod privacy;
 mod refusals;
 mod scope;
 mod surroundings;
+mod values;
+mod views;
 mod world;

@@ -12,7 +12,7 @@ fn text(text: &str) -> ScalarValue {
 }
 
 async fn ask(role: Role, sql: &str, values: &[ScalarValue]) -> Result<String, QueryError> {
-    let batches = engine().ask(&caller(role), &Question { sql, values, around: None }, &Limits::default()).await?.collect().await?;
+    let batches = engine().ask(&caller(role), &Question { sql, values, ..Question::default() }, &Limits::default()).await?.collect().await?;
     let columns = batches.iter().flat_map(|batch| batch.columns().to_vec());
     let cells = columns.flat_map(|column| {
         (0..column.len()).map(move |row| arrow::util::display::array_value_to_string(&column, row).unwrap()).collect::<Vec<_>>()

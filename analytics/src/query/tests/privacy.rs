@@ -32,7 +32,9 @@ async fn rows_about_single_students_are_refused() {
         "select max(minutes) from events".to_owned(),
         "select min(person) from events".to_owned(),
         "select array_agg(minutes) from events".to_owned(),
-        "select count(distinct minutes) from events".to_owned(),
+        "select count(distinct id_text(person)) from events".to_owned(),
+        "select count(distinct case when minutes > 5 then person else section end) from events".to_owned(),
+        "select count(distinct case when person > section then person end) from events".to_owned(),
         "select first_value(minutes) from events".to_owned(),
         "select row_number() over (order by minutes) from events".to_owned(),
         "select sum(minutes) over (partition by person) from events".to_owned(),
@@ -287,7 +289,8 @@ async fn scaled_sums_draw_no_other_noise() {
     assert_eq!(both[0].parse::<f64>().unwrap(), -both[1].parse::<f64>().unwrap());
     // What is too little to draw other noise does not show.
     let section = Uuid::from_bytes(id(3, 11));
-    let marked = format!("select sum(minutes * 1.0), sum(minutes + case when section = '{section}' then 0.0000000001 else 0.0 end) from events");
+    let marked =
+        format!("select sum(minutes * 1.0), sum(minutes + case when section = '{section}' then 0.0000000001 else 0.0 end) from events");
     let marked = figures(&engine, &marked).await.concat();
     assert_eq!(marked[0], marked[1]);
     let many = (0..40).map(|step| format!("sum(case when minutes > {step} then minutes else 1 end)")).collect::<Vec<_>>().join(", ");
@@ -311,6 +314,7 @@ async fn a_second_column_of_the_person_is_watched() {
         let answer = rows(&engine, &caller(Role::Analyst), &sql).await;
         assert!(matches!(answer, Err(QueryError::Refused { .. })), "{sql}: {answer:?}");
     }
-    let counted = "select count(b.person), count(distinct b.person) from events a left join events b on a.person = b.person and b.minutes > 10";
+    let counted =
+        "select count(b.person), count(distinct b.person) from events a left join events b on a.person = b.person and b.minutes > 10";
     assert_eq!(figures(&engine, counted).await.len(), 1);
 }

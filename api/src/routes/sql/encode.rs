@@ -16,10 +16,17 @@ use rollcall_analytics::query::json::JsonRows;
 use rollcall_analytics::query::{Bound, QueryError};
 use serde_json::json;
 
+use crate::carried::{Carried, as_csv, as_parquet};
 use crate::query;
 
-/// Rows of one row group of a Parquet answer; the writer holds as many in memory.
+/// Rows of one row group of a Parquet answer.
 const ROW_GROUP_ROWS_MAX: usize = 131_072;
+
+/// Bytes that the writer of a Parquet answer holds before it ends a row group: with many columns they are more than the rows.
+const ROW_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Values that the writer of a Parquet answer takes before it is asked how much it holds.
+const PARQUET_STEP_VALUES: usize = 1024 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
@@ -30,13 +37,19 @@ pub enum Format {
 }
 
 impl Format {
-    /// The first known type of `Accept`; JSON when there is none.
+    /// The known type of `Accept` that is wanted most, of equal ones the first; JSON when there is none.
     pub fn accepted(headers: &HeaderMap) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let types = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
-        let known =
-            |name: &str| [Self::Json, Self::Csv, Self::ArrowStream, Self::Parquet].into_iter().find(|format| format.content_type() == name);
-        types.filter_map(known).next().unwrap_or(Self::Json)
+        let wanted = accept.split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next()?.to_ascii_lowercase();
+            let format =
+                [Self::Json, Self::Csv, Self::ArrowStream, Self::Parquet].into_iter().find(|format| format.content_type() == name)?;
+            let weight =
+                parts.find_map(|part| part.to_ascii_lowercase().strip_prefix("q=").map(|weight| weight.parse::<f32>().unwrap_or(0.0)));
+            Some((weight.unwrap_or(1.0), format)).filter(|(weight, _)| *weight > 0.0)
+        });
+        wanted.reduce(|best, one| if one.0 > best.0 { one } else { best }).map_or(Self::Json, |(_, format)| format)
     }
 
     pub const fn content_type(self) -> &'static str {
@@ -63,9 +76,9 @@ pub enum Broken {
 /// One answer on its way into bytes. Each call gives the bytes that are ready.
 pub enum Encoder {
     Json { started: bool, any: bool, head: Vec<u8>, warnings: Vec<String> },
-    Csv { head: bool, schema: SchemaRef },
+    Csv { head: bool, carried: Carried },
     Arrow(StreamWriter<Vec<u8>>),
-    Parquet { writer: Box<ArrowWriter<Vec<u8>>>, warnings: Vec<String> },
+    Parquet { writer: Box<ArrowWriter<Vec<u8>>>, carried: Carried, warnings: Vec<String> },
 }
 
 impl Encoder {
@@ -76,15 +89,16 @@ impl Encoder {
                 let columns = serde_json::Value::Array(columns.collect());
                 Self::Json { started: false, any: false, head: format!("{{\"columns\":{columns},\"rows\":[").into_bytes(), warnings }
             }
-            Format::Csv => Self::Csv { head: true, schema: schema.clone() },
+            Format::Csv => Self::Csv { head: true, carried: Carried::new(schema, as_csv) },
             Format::ArrowStream => Self::Arrow(StreamWriter::try_new(Vec::new(), &query::told(schema, &warnings))?),
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
                     .build();
-                let writer = Box::new(ArrowWriter::try_new(Vec::new(), query::told(schema, &warnings), Some(properties))?);
-                Self::Parquet { writer, warnings }
+                let carried = Carried::new(schema, as_parquet);
+                let writer = Box::new(ArrowWriter::try_new(Vec::new(), query::told(&carried.schema, &warnings), Some(properties))?);
+                Self::Parquet { writer, carried, warnings }
             }
         })
     }
@@ -97,17 +111,24 @@ impl Encoder {
                 write_rows(batch, any, &mut out)?;
                 Ok(out.into())
             }
-            Self::Csv { head, .. } => {
+            Self::Csv { head, carried } => {
                 let mut out = Vec::new();
-                csv::WriterBuilder::new().with_header(std::mem::take(head)).build(&mut out).write(batch)?;
+                csv::WriterBuilder::new().with_header(std::mem::take(head)).build(&mut out).write(&carried.rows(batch)?)?;
                 Ok(out.into())
             }
             Self::Arrow(writer) => {
                 writer.write(batch)?;
                 Ok(std::mem::take(writer.get_mut()).into())
             }
-            Self::Parquet { writer, .. } => {
-                writer.write(batch)?;
+            Self::Parquet { writer, carried, .. } => {
+                // A few rows at a time, because each column of a group has buffers and a dictionary from its first row on.
+                let step = (PARQUET_STEP_VALUES / batch.num_columns().max(1)).max(1);
+                for from in (0..batch.num_rows()).step_by(step) {
+                    writer.write(&carried.rows(&batch.slice(from, step.min(batch.num_rows() - from)))?)?;
+                    if writer.memory_size() > ROW_GROUP_BYTES_MAX {
+                        writer.flush()?;
+                    }
+                }
                 Ok(std::mem::take(writer.inner_mut()).into())
             }
         }
@@ -136,10 +157,10 @@ impl Encoder {
                 Ok(out.into())
             }
             _ if error.is_some() => Err(error.map_or_else(|| Broken::Query(QueryError::Stopped), Broken::Query)),
-            Self::Csv { head, schema } => {
+            Self::Csv { head, carried } => {
                 let mut out = Vec::new();
                 if *head {
-                    csv::WriterBuilder::new().with_header(true).build(&mut out).write(&RecordBatch::new_empty(schema.clone()))?;
+                    csv::WriterBuilder::new().with_header(true).build(&mut out).write(&RecordBatch::new_empty(carried.schema.clone()))?;
                 }
                 Ok(out.into())
             }
@@ -147,7 +168,7 @@ impl Encoder {
                 writer.finish()?;
                 Ok(std::mem::take(writer.get_mut()).into())
             }
-            Self::Parquet { writer, warnings } => {
+            Self::Parquet { writer, warnings, .. } => {
                 // Not only in the schema, which Parquet keeps in a form of Arrow's own, and which does not know what came later.
                 if !warnings.is_empty() {
                     writer.append_key_value_metadata(KeyValue::new(query::WARNINGS_KEY.to_owned(), json!(warnings).to_string()));
@@ -224,6 +245,28 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_parquet_answer_is_written_in_small_groups() {
+        let rows = 8 * 8_192;
+        let number = |column: usize| (0..rows).map(move |row| (row as f64 * 1.000_1 + column as f64).sin());
+        let columns: Vec<(String, ArrayRef)> =
+            (0..100).map(|column| (format!("c{column}"), Arc::new(Float64Array::from_iter_values(number(column))) as ArrayRef)).collect();
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut encoder = Encoder::new(Format::Parquet, &batch.schema(), Vec::new()).unwrap();
+        let (mut bytes, mut held) = (Vec::new(), 0);
+        for part in 0..8 {
+            bytes.extend_from_slice(&encoder.rows(&batch.slice(part * 8_192, 8_192)).unwrap());
+            if let Encoder::Parquet { writer, .. } = &encoder {
+                held = held.max(writer.memory_size());
+            }
+        }
+        bytes.extend_from_slice(&encoder.end(None).unwrap());
+        assert!(held < 2 * ROW_GROUP_BYTES_MAX, "{held}");
+        let read = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
+        assert_eq!(read.metadata().file_metadata().num_rows(), rows as i64);
+        assert!(read.metadata().num_row_groups() > 1);
+    }
+
+    #[test]
     fn the_first_known_type_is_taken() {
         let accepted = |text: &str| {
             let mut headers = HeaderMap::new();
@@ -233,5 +276,7 @@ mod tests {
         assert_eq!(accepted("text/csv"), Format::Csv);
         assert_eq!(accepted("text/html, application/vnd.apache.arrow.stream;q=0.9, */*"), Format::ArrowStream);
         assert_eq!(accepted("*/*"), Format::Json);
+        assert_eq!(accepted("text/csv;q=0, application/json"), Format::Json);
+        assert_eq!(accepted("application/json;q=0.5, Text/CSV;q=0.8"), Format::Csv);
     }
 }

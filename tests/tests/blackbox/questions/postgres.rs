@@ -128,6 +128,60 @@ async fn a_driver_binds_cancels_and_goes_away() -> Result<()> {
     asked.until_idle().await
 }
 
+/// As text and as bytes, which a client reads by the type that was announced.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_every_type_come_and_go() -> Result<()> {
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let student = json!({"uuid": asked.district.students[0].id});
+    let given = [
+        ("SELECT cast(value AS tinyint) AS a FROM generate_series(-1, 1) ORDER BY 1", json!([]), json!([[-1], [0], [1]])),
+        ("SELECT [cast(1 AS tinyint), cast(-2 AS tinyint)] AS a", json!([]), json!([[[1, -2]]])),
+        (
+            "SELECT CASE WHEN value = 1 THEN INTERVAL '1 day' END AS a FROM generate_series(1, 2)",
+            json!([]),
+            json!([["1 day, 0:00:00"], [null]]),
+        ),
+        (
+            "SELECT cast(1 AS decimal(38, 30)) AS a, arrow_cast(1, 'Float16') AS b",
+            json!([]),
+            json!([["1.000000000000000000000000000000", 1.0]]),
+        ),
+        ("SELECT [[1, 2], [], null] AS a, named_struct('x', 1) AS b", json!([]), json!([["[[1,2],[],null]", "{\"x\":1}"]])),
+        ("SELECT value FROM generate_series(1, 9) LIMIT %s", json!([2]), json!([[1], [2]])),
+        ("SELECT %s AS a, %s AS b, %s AS c", json!([5, 1.5, true]), json!([[5, 1.5, true]])),
+        ("SELECT %s = %s AS a", json!([null, null]), json!([[null]])),
+        ("SELECT %s + 1 AS a, %s AS b", json!([{"decimal": "1.5"}, {"decimal": "1.123456789"}]), json!([["2.5", "1.123456789"]])),
+        ("SELECT count(*) FROM scans WHERE person = %s", json!([student]), json!([[1]])),
+        ("SELECT count(*) FROM scans WHERE dir = any(%s)", json!([["in", "out"]]), json!([[STUDENTS]])),
+        ("SELECT count(*) FROM scans WHERE dir <> all(%s)", json!([["in", "out"]]), json!([[0]])),
+        ("SELECT count(*) FROM generate_series(1, 9) WHERE value = any(%s)", json!([[1, 2, 30]]), json!([[2]])),
+        ("SELECT count(*) FROM scans WHERE ts > now() - %s", json!([{"minutes": 5_000_000}]), json!([[STUDENTS]])),
+        ("SELECT count(*) FROM scans WHERE ts > %s", json!([{"instant": "2020-01-01T00:00:00+00:00"}]), json!([[STUDENTS]])),
+        ("SELECT %s AS a", json!([{"date": "2026-03-08"}]), json!([["2026-03-08"]])),
+        ("SELECT %s AS a", json!([{"minutes": 90}]), json!([["1:30:00"]])),
+    ];
+    let steps = given.iter().flat_map(|(sql, parameters, _)| {
+        let binds = parameters.as_array().is_some_and(|parameters| !parameters.is_empty());
+        [false, true].map(|binary| match binds {
+            true => json!({"query": sql, "parameters": parameters, "binary": binary}),
+            false => json!({"query": sql, "binary": binary}),
+        })
+    });
+    let mut driver = through_psycopg(&office, Value::Array(steps.collect()))?;
+    let mut wrong = Vec::new();
+    for (sql, _, expected) in &given {
+        for form in ["text", "bytes"] {
+            let answer = driver.next()?;
+            if answer["ok"]["rows"] != *expected {
+                wrong.push(format!("{sql} as {form}: {answer}"));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_psql_checks_the_certificate() -> Result<()> {
     let dir = tempfile::tempdir()?;

@@ -7,12 +7,14 @@ use datafusion::sql::sqlparser::parser::ParserError;
 
 use super::caller::Caller;
 
-/// A place in the SQL text, both from 1; columns count characters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
-    pub line: u64,
-    pub column: u64,
-}
+mod place;
+mod types;
+mod words;
+
+pub use place::Place;
+pub(super) use place::second_statement;
+pub(super) use words::called;
+use words::{did_you_mean, missing_table, named, nearest, plain, plain_help, reworded};
 
 /// Which bound of [`super::Limits`] was reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +63,20 @@ impl QueryError {
         Self::Refused { message: message.into(), place: None }
     }
 
+    /// Whether it is of the text and says no place of it.
+    pub(super) fn has_no_place(&self) -> bool {
+        matches!(self, Self::Invalid { place: None, .. } | Self::Data { .. })
+    }
+
+    /// The same as a fault of the text at a place, if that is known.
+    pub(super) fn of_text(self, at: Option<Place>) -> Self {
+        match self {
+            Self::Data { message } => Self::Invalid { message, place: at, hint: None },
+            Self::Invalid { message, place, hint } => Self::Invalid { message, place: place.or(at), hint },
+            other => other,
+        }
+    }
+
     /// Stable: programs decide by it.
     pub fn code(&self) -> &'static str {
         match self {
@@ -93,12 +109,14 @@ impl QueryError {
 
 /// An error of planning, said with its place. `tables` are the names that the caller has.
 pub(super) fn of_planning(error: &DataFusionError, sql: &str, tables: &[String]) -> QueryError {
-    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    // Of nested aggregates it is that of what stands in the inner one, and the help says what the message does.
+    let diagnostic = error.diagnostic().filter(|_| !error.strip_backtrace().contains("cannot be nested"));
+    let span = diagnostic.and_then(|diagnostic| diagnostic.span);
     let place = span.map(|span| Place { line: span.start.line, column: span.start.column });
-    let helps = error.diagnostic().map(|diagnostic| diagnostic.helps.iter().map(|help| help.message.clone()).collect::<Vec<_>>());
+    let helps = diagnostic.map(|diagnostic| diagnostic.helps.iter().map(|help| plain_help(&help.message)).collect::<Vec<_>>());
     let help = helps.filter(|helps| !helps.is_empty()).map(|helps| helps.join("; "));
     match error.find_root() {
-        DataFusionError::SQL(error, _) => of_parser(error),
+        DataFusionError::SQL(error, _) => of_parser(error, sql),
         DataFusionError::SchemaError(error, _) => of_schema(error, place, sql, help),
         DataFusionError::ResourcesExhausted(_) | DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => of_execution(error),
         DataFusionError::Diagnostic(_, inner) => {
@@ -111,18 +129,27 @@ pub(super) fn of_planning(error: &DataFusionError, sql: &str, tables: &[String])
             }
         }
         root => {
-            let message = plain(&root.strip_backtrace());
-            let (place, hint) = match missing_table(&message) {
-                Some(name) => (place.or_else(|| locate(sql, &name)), nearest(&name, tables.iter().map(String::as_str)).map(did_you_mean)),
-                None => (place.or_else(|| quoted(&message).and_then(|name| locate(sql, name))), help),
-            };
-            let message = missing_table(&message).map_or(message, |name| format!("there is no table {name:?}"));
-            QueryError::Invalid { message, place, hint }
+            let text = root.strip_backtrace();
+            let (message, hint) = reworded(&text).unwrap_or_else(|| (plain(&text), None));
+            let (hint, place) = (hint.or(help), place.or_else(|| place::only(sql, &named(&text)?)));
+            match missing_table(&message) {
+                Some(name) => {
+                    let hint = nearest(&name, tables.iter().map(String::as_str)).map(did_you_mean);
+                    let place = place.or_else(|| place::of_table(sql, &name));
+                    QueryError::Invalid { message: format!("there is no table {name:?}"), place, hint }
+                }
+                None => QueryError::Invalid { message, place, hint },
+            }
         }
     }
 }
 
-fn of_parser(error: &ParserError) -> QueryError {
+/// The name of the table that is not there, if that is the fault.
+pub(super) fn missing(error: &DataFusionError) -> Option<String> {
+    missing_table(&plain(&error.find_root().strip_backtrace()))
+}
+
+fn of_parser(error: &ParserError, sql: &str) -> QueryError {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
         ParserError::RecursionLimitExceeded => "the query is nested too deeply".to_owned(),
@@ -131,6 +158,10 @@ fn of_parser(error: &ParserError) -> QueryError {
         Some((message, rest)) => {
             let numbers = rest.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
             (message.to_owned(), numbers.map(|(line, column)| Place { line, column }))
+        }
+        // What is missing is missing at the end.
+        None if text.ends_with("found: EOF") => {
+            (text.replace("EOF", "the end of the text"), Some(Place::of_byte(sql, sql.trim_end().len())))
         }
         None => (text, None),
     };
@@ -142,15 +173,21 @@ fn of_schema(error: &SchemaError, place: Option<Place>, sql: &str, help: Option<
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
             let hint = nearest(&field.name, known.iter().copied()).map(did_you_mean);
-            let place = place.or_else(|| locate(sql, &field.name));
-            QueryError::Invalid { message: format!("there is no column {:?} here", field.name), place, hint: hint.or(help) }
+            let place = place.or_else(|| place::only(sql, &field.name));
+            let name = field.relation.as_ref().filter(|_| known.contains(&field.name.as_str()));
+            let name = name.map_or_else(|| field.name.clone(), |table| format!("{}.{}", table.table(), field.name));
+            QueryError::Invalid { message: format!("there is no column {name:?} here"), place, hint: hint.or(help) }
         }
         SchemaError::AmbiguousReference { field } => QueryError::Invalid {
             message: format!("the column {:?} stands in more than one table; write the table before it", field.name),
-            place: place.or_else(|| locate(sql, &field.name)),
+            place: place.or_else(|| place::only(sql, &field.name)),
             hint: help,
         },
-        other => QueryError::Invalid { message: other.to_string(), place, hint: help },
+        other => {
+            let text = other.to_string();
+            let message = reworded(&text).map_or_else(|| plain(&text), |(message, _)| message);
+            QueryError::Invalid { message, place, hint: help }
+        }
     }
 }
 
@@ -158,7 +195,8 @@ fn of_schema(error: &SchemaError, place: Option<Place>, sql: &str, help: Option<
 pub(super) fn of_rows(error: &DataFusionError, caller: &Caller) -> QueryError {
     match of_execution(error) {
         QueryError::Data { .. } | QueryError::Invalid { .. } if !caller.has_student_rights() => QueryError::Data {
-            message: "a value made the query fail, such as a division by zero or a cast; TRY_CAST and NULLIF keep it from failing".to_owned(),
+            message: "a value made the query fail, such as a division by zero or a cast; TRY_CAST and NULLIF keep it from failing"
+                .to_owned(),
         },
         other => other,
     }
@@ -167,8 +205,11 @@ pub(super) fn of_rows(error: &DataFusionError, caller: &Caller) -> QueryError {
 /// An error while rows were being made.
 pub(super) fn of_execution(error: &DataFusionError) -> QueryError {
     let root = error.find_root();
-    let text = plain(&root.strip_backtrace());
+    let text = root.strip_backtrace();
+    let is_pattern = text.contains("Regular expression did not compile");
+    let text = reworded(&text).map_or_else(|| plain(&text), |(message, _)| message);
     match root {
+        _ if is_pattern => QueryError::Data { message: text },
         _ if text.contains("used disk space during the spilling") => QueryError::Limit {
             bound: Bound::Spill,
             message: "the query needs more space on disk than one query may have; ask for less at a time".to_owned(),
@@ -181,73 +222,4 @@ pub(super) fn of_execution(error: &DataFusionError) -> QueryError {
         DataFusionError::Plan(_) | DataFusionError::NotImplemented(_) => QueryError::Invalid { message: text, place: None, hint: None },
         _ => QueryError::Failed(Arc::new(DataFusionError::Internal(error.to_string()))),
     }
-}
-
-/// The message without the prefixes that name the library's layers.
-fn plain(text: &str) -> String {
-    let prefixes = [
-        "Error during planning: ",
-        "Execution error: ",
-        "Arrow error: ",
-        "This feature is not implemented: ",
-        "Schema error: ",
-        "Resources exhausted: ",
-        "Optimizer rule 'simplify_expressions' failed",
-    ];
-    let mut text = text;
-    while let Some(rest) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
-        text = rest;
-    }
-    text.lines().next().unwrap_or(text).to_owned()
-}
-
-/// The table's own name in "table 'a.b.c' not found".
-fn missing_table(message: &str) -> Option<String> {
-    let name = message.strip_prefix("table '")?.split_once("' not found")?.0;
-    // The catalog and schema are the engine's; a name that the author qualified otherwise is said whole.
-    Some(name.strip_prefix("rollcall.public.").unwrap_or(name).to_owned())
-}
-
-fn quoted(message: &str) -> Option<&str> {
-    message.split('\'').nth(1)
-}
-
-/// Where a name first stands in the text as a word of its own.
-fn locate(sql: &str, name: &str) -> Option<Place> {
-    let name = name.rsplit('.').next().filter(|name| !name.is_empty())?;
-    let is_word = |character: Option<char>| character.is_some_and(|character| character.is_alphanumeric() || character == '_');
-    let (text, wanted) = (sql.to_ascii_lowercase(), name.to_ascii_lowercase());
-    let found = text
-        .match_indices(&wanted)
-        .find(|(at, found)| !is_word(text[..*at].chars().next_back()) && !is_word(text[at + found.len()..].chars().next()));
-    let before = &sql[..found?.0];
-    let line = before.matches('\n').count() as u64 + 1;
-    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() as u64 + 1;
-    Some(Place { line, column })
-}
-
-fn did_you_mean(name: &str) -> String {
-    format!("did you mean {name:?}?")
-}
-
-/// The known name that is fewest edits away, when that is not more than a third of it.
-fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.rsplit('.').next().unwrap_or(wanted).to_ascii_lowercase();
-    let scored = known.map(|name| (edits(&wanted, &name.to_ascii_lowercase()), name));
-    scored.min().filter(|(edits, name)| *edits <= (name.len() / 3).max(1)).map(|(_, name)| name)
-}
-
-/// Insertions, deletions and replacements that make one text of the other.
-fn edits(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.iter().enumerate() {
-            let cost = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
