@@ -61,6 +61,7 @@ pub fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(reports::attendance::late_arrivals))
         .routes(routes!(reports::attendance::unexplained))
         .routes(routes!(reports::chronic::chronic_absence))
+        .routes(routes!(reports::tiered::students))
         .routes(routes!(reports::explain::explain))
         .routes(routes!(sql::run))
         .routes(routes!(sql::catalog))

@@ -4,7 +4,7 @@
 // "left": a student who has left the school today, like one of the students.
 // "earlier": another district, with conclusions about four days of this weekday: {"analyst", "office", "school", "gate", "students", "weekday",
 //  "date": the last of these days, "bell": its first bell in milliseconds, "usual": {"HH:MM": the share that has usually arrived by then}};
-//  its last four students have none
+//  its last four students have none, and the last of them has no grade either
 // The section meets now and has at least eight students; the guardian's child is the first; nobody has been scanned yet.
 
 import { readFileSync } from 'node:fs';

@@ -114,6 +114,66 @@ describe('why a number', { concurrency: 1 }, () => {
     await sheet().waitFor({ state: 'detached' });
   });
 
+  test('the line of those without a grade opens like any other', async () => {
+    await open(page, `${url}/district/school/${earlier.school.id}`);
+    const grades = page.getByRole('region', { name: 'Grade', exact: true });
+    await grades.getByRole('button', { name: /^Tardies, No grade: 1\. / }).click();
+    await sheet().getByText(/^No grade, /).waitFor();
+    assert.deepEqual([await sum(), await sheet().locator('[data-why]').count()], [1, 1]);
+    const { given, family } = await rest(`/students/${late.id}`);
+    await sheet().getByText(`${family}, ${given}`, { exact: true }).waitFor();
+    await page.keyboard.press('Escape');
+  });
+
+  test('a class of late arrivals opens into the lessons of which it was counted', async () => {
+    const report = await rest(`/reports/late-arrivals?by=section&school=${earlier.school.id}`);
+    const section = report.items.find((line) => line.arrivals > 0);
+    const { from_min: from, to_min: to, arrivals } = section.classes.find((of) => of.arrivals > 0);
+    await open(page, `${url}/district/section/${section.section}`);
+    await page.getByText('As a table. Press a number to see the lessons').click();
+    await page.getByRole('button', { name: `Minutes after the bell, ${from}–${to - 1}: ${arrivals}. Why this number?` }).click();
+    await sheet().locator('[data-why]').first().waitFor();
+    assert.deepEqual([await sum(), await sheet().locator('[data-why]').count()], [arrivals, arrivals]);
+    await sheet().getByText(/ · 9 min late$/).first().waitFor();
+    // A class is of tardies only: there is nothing to change to.
+    assert.equal(await sheet().getByRole('group', { name: 'Figure' }).count(), 0);
+    await page.keyboard.press('Escape');
+  });
+
+  test('a count of chronic absence opens into its students, and each of them into the days', async () => {
+    await open(page, `${url}/district/school/${earlier.school.id}`);
+    await page.getByText('As a table. Press a number to see the students').click();
+    const { total } = await rest(`/reports/chronic-absence?by=grade&school=${earlier.school.id}`);
+    await page.getByRole('button', { name: `Students, All: ${total.students}. Who is behind this number?` }).click();
+    await sheet().locator('[data-chronic]').first().waitFor();
+    assert.deepEqual([await sheet().locator('[data-count]').getAttribute('data-count'), await sheet().locator('[data-chronic]').count()], [String(total.students), total.students]);
+    // The one who was ill has missed that day.
+    const one = sheet().locator(`[data-chronic="${ill.id}"]`);
+    await one.getByText(/^1 of \d+ days/).waitFor();
+    await one.getByRole('button').click();
+    const days = page.getByRole('dialog', { name: 'Why this number?' });
+    await days.locator('[data-why]').waitFor();
+    assert.equal(await days.locator('[data-sum]').getAttribute('data-sum'), '2');
+    await days.getByText('Fever since Tuesday').waitFor();
+    await page.keyboard.press('Escape');
+    await days.waitFor({ state: 'detached' });
+    // Back in the list, at the student.
+    assert.equal(await one.getByRole('button').evaluate((button) => button === document.activeElement), true);
+    await page.keyboard.press('Escape');
+    await sheet().waitFor({ state: 'detached' });
+  });
+
+  test('an analyst has the same tables without a button', async () => {
+    const context = await browser.newContext({ viewport: SIZES.tablet });
+    const other = await context.newPage();
+    await signIn(other, url, earlier.analyst);
+    await open(other, `${url}/district/school/${earlier.school.id}`);
+    await other.getByRole('region', { name: 'Chronic absence', exact: true }).first().getByText('The same as a table').click();
+    await other.getByRole('columnheader', { name: '20 % and more' }).waitFor();
+    assert.equal(await other.getByRole('button', { name: /this number\?$/ }).count(), 0);
+    await context.close();
+  });
+
   test('it fits on three sizes', async () => {
     for (const [name, viewport] of Object.entries(SIZES)) {
       await page.setViewportSize(viewport);
@@ -122,6 +182,13 @@ describe('why a number', { concurrency: 1 }, () => {
       await sheet().locator('[data-why]').first().waitFor();
       const wide = await sheet().evaluate((dialog) => dialog.scrollWidth - dialog.clientWidth);
       assert.equal(wide, 0, `${name}: the sheet is ${wide} px too wide`);
+      await page.keyboard.press('Escape');
+      await page.getByText('As a table. Press a number to see the students').click();
+      await page.getByRole('button', { name: /^Students, All: / }).click();
+      await sheet().locator('[data-chronic]').first().waitFor();
+      const over = await sheet().evaluate((dialog) => dialog.scrollWidth - dialog.clientWidth);
+      assert.equal(over, 0, `${name}: the list of students is ${over} px too wide`);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), viewport.width, `${name}: nothing is scrolled sideways`);
     }
   });
 });

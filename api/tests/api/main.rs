@@ -5,6 +5,7 @@ mod desk;
 mod doors;
 mod engagement;
 mod erasures;
+mod explained;
 mod live;
 mod marks;
 mod matrix;

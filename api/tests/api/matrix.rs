@@ -118,6 +118,7 @@ fn entries() -> Vec<Entry> {
         get("/api/v1/reports/late-arrivals?by=section&section={section}", REPORT),
         get("/api/v1/reports/unexplained-absences?by=section&section={section}", REPORT),
         get("/api/v1/reports/chronic-absence?by=section&section={section}", REPORT),
+        get("/api/v1/reports/chronic-absence/students?tier=chronic&section={section}", STAFF),
         get("/api/v1/reports/explain?figure=absent&section={section}", STAFF),
         get("/api/v1/sql/catalog", QUERY),
         get("/api/v1/saved-queries", QUERY),

@@ -28,10 +28,10 @@ use serde_json::Value;
 
 use crate::town::{As, PASSWORD, Town};
 
-const EAST: &str = "e0000000-0000-4000-8000-000000000000";
-const WEST: &str = "f0000000-0000-4000-8000-000000000000";
-const EAST_CLASS: &str = "c0000000-0000-4000-8000-000000000001";
-const RANGE: &str = "from=2026-03-01&to=2026-03-31";
+pub(crate) const EAST: &str = "e0000000-0000-4000-8000-000000000000";
+pub(crate) const WEST: &str = "f0000000-0000-4000-8000-000000000000";
+pub(crate) const EAST_CLASS: &str = "c0000000-0000-4000-8000-000000000001";
+pub(crate) const RANGE: &str = "from=2026-03-01&to=2026-03-31";
 
 /// The town with the hand-worked district in it, and the cookies of its office and its analyst.
 pub(crate) async fn hand_worked() -> (Town, String, String) {
@@ -255,6 +255,46 @@ async fn an_explanation_names_people_and_scanners_and_says_what_it_does_not_list
         let row = &answer["items"][0];
         assert!(row["family"].as_str().is_some_and(|name| !name.is_empty()) && row["period_name"].is_string(), "{answer}");
     }
+}
+
+/// Ada came at ten on the 3rd and missed the rest of the first period; Ben left at ten on the 11th and missed the rest of it and the afternoon.
+#[tokio::test]
+async fn periods_that_are_excused_excuse_the_half_days_that_they_are() {
+    let (town, office, _) = hand_worked().await;
+    let mark = async |student: u8, date: &str, period: u8, status: &str, at: &str| {
+        town.as_owner(&format!(
+            "insert into rollcall.mark (district, id, school, student, section, period, date, status, authority, author, reason, recorded_at, log_offset)
+             select p.district, gen_random_uuid(), p.school, 'a0000000-0000-4000-8000-00000000000{student}', '{EAST_CLASS}', p.id, '{date}', '{status}',
+                 'office', gen_random_uuid(), 'dentist', '{at}', 1000003000 + extract(epoch from timestamptz '{at}')::bigint % 100000 + {period}
+             from rollcall.period p where p.school = '{EAST}' and p.ordinal = {period}"
+        ))
+        .await;
+    };
+    let of = async |student: u8, date: &str, as_of: &str| {
+        let student = format!("a0000000-0000-4000-8000-00000000000{student}");
+        let path = format!("/api/v1/reports/explain?figure=absent&school={EAST}&student={student}&from={date}&to={date}{as_of}");
+        let found = get(&town, &office, &path).await;
+        (found["sum"].clone(), found["items"][0]["absence"].clone())
+    };
+    let (one, unexplained): (Value, Value) = (1.into(), "unexplained".into());
+    assert_eq!(of(1, "2026-03-03", "").await, (one.clone(), unexplained.clone()));
+    mark(1, "2026-03-03", 1, "absent_excused", "2026-03-20 15:00Z").await;
+    assert_eq!(of(1, "2026-03-03", "").await, (one.clone(), "excused".into()));
+    assert_eq!(of(1, "2026-03-03", "&as_of=2026-03-20T14:00:00Z").await, (one.clone(), unexplained.clone()));
+    assert_eq!(of(2, "2026-03-11", "").await, (one.clone(), unexplained.clone()));
+    mark(2, "2026-03-11", 1, "absent_excused", "2026-03-21 15:00Z").await;
+    // 120 minutes of the afternoon are still missed without a word, which is half a day by itself.
+    let (_, absence) = of(2, "2026-03-11", "").await;
+    assert_eq!(absence, unexplained);
+    mark(2, "2026-03-11", 2, "absent_unexcused", "2026-03-22 15:00Z").await;
+    assert_eq!(of(2, "2026-03-11", "").await.1, Value::from("unexcused"));
+    let report = get(&town, &office, &format!("/api/v1/reports/attendance?by=school&{RANGE}")).await;
+    let east = line(&report, "school", EAST);
+    assert_eq!(
+        (&east["unexplained_half_days"], &east["excused_half_days"]),
+        (&0.into(), &3.into()),
+        "Ada's 13th and 3rd are excused, Ben's 11th and Dee's 5th are not: {east}"
+    );
 }
 
 #[tokio::test]

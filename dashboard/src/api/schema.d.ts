@@ -368,8 +368,31 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Chronic absence by tier. By school each school judges its own days; else every student counts once in the district. */
+        /**
+         * Chronic absence by tier. By school and by section each school judges its own days; else every student counts once in the district.
+         *     `/reports/chronic-absence/students` names the students behind each count.
+         */
         get: operations["report_chronic_absence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/chronic-absence/students": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The students behind one count of the report of chronic absence, for those who may see students. `/reports/explain` with
+         *     `figure=absent` and the student has the days of each.
+         */
+        get: operations["list_chronic_absence_students"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1098,7 +1121,7 @@ export interface components {
             school: string;
             /** Format: uuid */
             student: string;
-            /** @description `moderate` or `severe`. */
+            /** @description `satisfactory`, `at_risk`, `moderate` or `severe`; of the chronically absent one of the last two. */
             tier: string;
             /** Format: int64 */
             unknown_half_days: number;
@@ -2668,6 +2691,23 @@ export interface components {
             id: string;
             name: string;
         };
+        /**
+         * @description A count of a line of the report of chronic absence.
+         * @enum {string}
+         */
+        TierCount: "satisfactory" | "at_risk" | "moderate" | "severe" | "chronic";
+        TierStudents: components["schemas"]["Heading"] & {
+            /**
+             * Format: int64
+             * @description Students on all pages: the count of the report.
+             */
+            count: number;
+            /** @description The highest share of absence first. */
+            items: components["schemas"]["ChronicStudent"][];
+            /** @description Give it as `cursor` to get the next page; null: this was the last. */
+            next?: string | null;
+            tier?: components["schemas"]["TierCount"] | null;
+        };
         /** @description A token of the caller's account, without its secret. */
         TokenInfo: {
             /** Format: date-time */
@@ -3857,6 +3897,70 @@ export interface operations {
             };
         };
     };
+    list_chronic_absence_students: {
+        parameters: {
+            query?: {
+                /** @description Which count of the line; all of its students unless given. */
+                tier?: "satisfactory" | "at_risk" | "moderate" | "severe" | "chronic";
+                /** @description First date; 30 days before `to` unless given. */
+                from?: string;
+                /** @description Last date; today unless given. */
+                to?: string;
+                /** @description As it was known at this instant (RFC 3339); now unless given. */
+                as_of?: string;
+                /** @description Only the days at this school, as in its line of a report by school. Without it every student counts once, as in a total. */
+                school?: string;
+                /** @description Only this grade. */
+                grade?: string;
+                /** @description Only students whose directory entry has no grade; not together with `grade`. */
+                no_grade?: boolean;
+                /** @description Only who is in this section on the last date, by the days at its school. */
+                section?: string;
+                /** @description `next` of the page before. */
+                cursor?: string;
+                /** @description Most items of the page, 1 to 1000; 200 unless given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TierStudents"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     explain_report: {
         parameters: {
             query: {
@@ -3871,6 +3975,13 @@ export interface operations {
                 school?: string;
                 /** @description Only this grade. */
                 grade?: string;
+                /** @description Only students whose directory entry has no grade; not together with `grade`. */
+                no_grade?: boolean;
+                /**
+                 * @description Only late arrivals of the class of the distribution that begins at this minute after the bell: 0, 5, 10, 15, 20, 30, 45, 60, 120,
+                 *     or `unknown` for those whose time is not known. With `figure=tardy`.
+                 */
+                late_from?: string;
                 /** @description Only this section, in meetings instead of days. */
                 section?: string;
                 /** @description Only the week of this Monday. */

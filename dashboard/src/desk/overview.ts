@@ -3,6 +3,7 @@
 
 import { ask, REPORT_WITHIN_MS } from '../api/client.ts';
 import type { components } from '../api/schema.d.ts';
+import { type Who, whoPath } from './tiers.ts';
 
 type Schemas = components['schemas'];
 
@@ -12,6 +13,8 @@ export type AttendanceReport = Schemas['AttendanceReport'];
 export type AttendanceLine = Schemas['AttendanceLine'];
 export type ChronicReport = Schemas['ChronicReport'];
 export type ChronicLine = Schemas['ChronicLine'];
+export type ChronicStudent = Schemas['ChronicStudent'];
+export type TierStudents = Schemas['TierStudents'];
 export type TardyReport = Schemas['TardyReport'];
 export type LateReport = Schemas['LateReport'];
 export type LateLine = Schemas['LateLine'];
@@ -37,6 +40,7 @@ export const overview = {
   arrivals: (school?: string) => ask<ArrivalsToday>('GET', `/overview/arrivals${school === undefined ? '' : `?school=${school}`}`),
   attendance: (part: Part) => report<AttendanceReport>('attendance', part),
   chronic: (part: Part) => report<ChronicReport>('chronic-absence', part),
+  who: (who: Who, cursor: string | null) => ask<TierStudents>('GET', whoPath(who, cursor), undefined, undefined, REPORT_WITHIN_MS),
   tardies: (part: Part) => report<TardyReport>('tardies', part),
   late: (part: Part) => report<LateReport>('late-arrivals', part),
   unexplained: (part: Part) => report<UnexplainedReport>('unexplained-absences', part),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { absentShare, dated, days, lateName, percent, weeksOption } from './figures.ts';
 import type { AttendanceLine, ChronicLine } from './overview.ts';
-import { BARS_MAX, chronicShare, missing, option, ranked } from './tiers.ts';
+import { BARS_MAX, chronicShare, COUNTS, missing, option, ranked, whoPath } from './tiers.ts';
 
 const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', high: '', marks: ['#000'], tiers: ['#1', '#2', '#3', '#4'] };
 const line = (school_name: string, part: Partial<ChronicLine>) => ({ school_name, suppressed: false, students: 100, satisfactory: 60, at_risk: 20, moderate: 15, severe: 5, chronic: 20, ...part }) as ChronicLine;
@@ -28,6 +28,16 @@ test('a withheld tier is a hole in the bar, not a zero, and long lists are cut',
   const open = option([line('A', {})], name, { tiers: { satisfactory: 'a', at_risk: 'b', moderate: 'c', severe: 'd' }, withheld: 'w' }, COLOURS);
   assert.equal((open['series'] as unknown[]).length, 4, 'nothing is withheld');
   assert.equal(series[0]?.data.length, BARS_MAX);
+});
+
+test('who is behind a count is asked for as the report had it, page after page', () => {
+  const who = { of: 'Grade 9 & more', from: '2026-03-01', to: '2026-03-31', as_of: '2026-04-01T08:00:00Z', school: 's1', grade: '09' };
+  const asked = (count: (typeof COUNTS)[number], cursor: string | null = null) => new URL(whoPath({ ...who, count }, cursor), 'http://here');
+  assert.equal(asked('at_risk').pathname, '/reports/chronic-absence/students');
+  assert.deepEqual(Object.fromEntries(asked('at_risk', 'b/2==').searchParams), {
+    limit: '50', tier: 'at_risk', from: '2026-03-01', to: '2026-03-31', as_of: '2026-04-01T08:00:00Z', school: 's1', grade: '09', cursor: 'b/2==',
+  });
+  assert.deepEqual(COUNTS.map((count) => asked(count).searchParams.get('tier')), [null, 'satisfactory', 'at_risk', 'moderate', 'severe', 'chronic']);
 });
 
 test('figures that are withheld stay nothing', () => {

@@ -3,9 +3,36 @@
 import type { EChartsCoreOption } from 'echarts/core';
 import type { Colours } from './chart.ts';
 import type { ChronicLine } from './overview.ts';
+import type { Part } from './why.ts';
 
 export const TIERS = ['satisfactory', 'at_risk', 'moderate', 'severe'] as const;
 export type Tier = (typeof TIERS)[number];
+
+/** What a line counts: its students, those of a tier, and those who are chronically absent. */
+export const COUNTS = ['students', ...TIERS, 'chronic'] as const;
+export type Count = (typeof COUNTS)[number];
+
+/** Somebody asks who is behind a count. */
+export interface Who extends Part {
+  readonly count: Count;
+  /** Whose count it is, in words. */
+  readonly of: string;
+  readonly from: string;
+  readonly to: string;
+  readonly as_of: string;
+}
+
+/** Students that are asked for at a time. */
+const PAGE_STUDENTS = 50;
+
+/** The path under /api/v1 of a page of the students behind a count. */
+export function whoPath({ count, of: _, ...part }: Who, cursor: string | null): string {
+  const query = new URLSearchParams({ limit: String(PAGE_STUDENTS) });
+  if (count !== 'students') query.set('tier', count);
+  for (const [key, value] of Object.entries(part)) if (value !== undefined) query.set(key, String(value));
+  if (cursor !== null) query.set('cursor', cursor);
+  return `/reports/chronic-absence/students?${query}`;
+}
 
 /** More bars are a wall; the table has all of them. */
 export const BARS_MAX = 15;

@@ -2,7 +2,7 @@
 
 import { ask, REPORT_WITHIN_MS } from '../api/client.ts';
 import type { components } from '../api/schema.d.ts';
-import type { AttendanceLine } from './overview.ts';
+import type { AttendanceLine, By, ChronicLine } from './overview.ts';
 
 type Schemas = components['schemas'];
 
@@ -16,8 +16,18 @@ export const FIGURES = ['attended', 'absent', 'unexplained', 'unknown', 'tardy']
 /** Rows that are asked for at a time: some screens full. */
 export const PAGE_ROWS = 50;
 
+/** The part of a report that a line is about. */
+export interface Part {
+  readonly school?: string;
+  readonly grade?: string;
+  /** Those without a grade. */
+  readonly no_grade?: true;
+  readonly section?: string;
+  readonly week?: string;
+}
+
 /** A figure that somebody asks about. */
-export interface Question {
+export interface Question extends Part {
   readonly figure: Figure;
   /** Whose figure it is, in words. */
   readonly of: string;
@@ -25,18 +35,26 @@ export interface Question {
   readonly to: string;
   /** When the report was made, so that the sum is the figure that was pressed. Without it: now. */
   readonly as_of?: string;
-  readonly school?: string;
-  readonly grade?: string;
-  readonly section?: string;
-  readonly week?: string;
   readonly student?: string;
+  /** Late arrivals of the class that begins at this minute only. */
+  readonly late_from?: number | 'unknown';
+}
+
+/** What a line of a report names; a line of grades that names none is about those who have none, and a total is about everybody. */
+export function partOf(by: By, line: AttendanceLine | ChronicLine, isTotal: boolean): Part {
+  const { school, grade, section, week } = line;
+  if (isTotal) return {};
+  if (by === 'grade') return grade ? { grade } : { no_grade: true };
+  if (by === 'section') return section ? { section } : {};
+  if (by === 'week') return week ? { week } : {};
+  return school ? { school } : {};
 }
 
 /** The path under /api/v1 of a page of rows. */
 export function path(question: Question, figure: Figure, cursor: string | null): string {
   const { figure: _, of: __, ...part } = question;
   const query = new URLSearchParams({ figure, limit: String(PAGE_ROWS) });
-  for (const [key, value] of Object.entries(part)) if (value !== undefined) query.set(key, value);
+  for (const [key, value] of Object.entries(part)) if (value !== undefined) query.set(key, String(value));
   if (cursor !== null) query.set('cursor', cursor);
   return `/reports/explain?${query}`;
 }

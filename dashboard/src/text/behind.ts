@@ -1,5 +1,6 @@
 // English sentences about what stands behind a figure, and about erasing it. A part of en.ts.
 
+import type { Count } from '../desk/tiers.ts';
 import type { Figure } from '../desk/why.ts';
 
 const plural = (count: number, one: string, many: string) => `${count} ${count === 1 ? one : many}`;
@@ -26,6 +27,10 @@ export const why = {
     unknown: 'Evidence is missing: a gate was offline, or no roll was taken. This counts as neither attended nor absent.',
     tardy: 'Came after the bell and its grace.',
   } satisfies Record<Figure, string>,
+  howLateUnknown: 'A mark says that the student came late, but not when, and no scan tells.',
+  lateClass: (section: string, minutes: string) => `${section}, ${minutes} minutes after the bell`,
+  lateUnknown: (section: string) => `${section}, time not known`,
+  lateTable: 'As a table. Press a number to see the lessons, scans and marks behind it.',
   days: (halfDays: number) => `${halves(halfDays)} ${halfDays === 1 || halfDays === 2 ? 'day' : 'days'}`,
   lessons: (halfDays: number) => `${halves(halfDays)} ${halfDays === 1 || halfDays === 2 ? 'lesson' : 'lessons'}`,
   times: (count: number) => plural(count, 'time', 'times'),
@@ -61,6 +66,24 @@ export const why = {
   missed: 'Missed',
   missedOf: (absent: number, enrolled: number) => `${absent / 2} of ${enrolled / 2} days`,
   all: (count: number) => `Show all ${count}`,
+};
+
+/** The students behind a count of the report of chronic absence. */
+export const who = {
+  title: 'Who is behind this number?',
+  table: 'As a table. Press a number to see the students behind it.',
+  how: {
+    students: 'Everybody with a day of enrolment.',
+    satisfactory: 'Absent on less than 5 % of their days.',
+    at_risk: 'Absent on 5 % of their days or more, but less than 10 %.',
+    moderate: 'Absent on 10 % of their days or more, but less than 20 %.',
+    severe: 'Absent on 20 % of their days or more.',
+    chronic: 'Absent on a tenth of their days or more, and enrolled for as many days as the school’s policy asks for.',
+  } satisfies Record<Count, string>,
+  students: (count: number) => plural(count, 'student', 'students'),
+  more: 'Show more students',
+  shown: (shown: number, count: number) => `${shown} of ${count} shown`,
+  none: 'Nobody is behind this number.',
 };
 
 export const erasure = {

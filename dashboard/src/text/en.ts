@@ -1,7 +1,7 @@
 // Every English sentence of the pages. Another language is another object of this shape.
 
 import type { Role, Status } from '../api/types.ts';
-import { erasure, why } from './behind.ts';
+import { erasure, who, why } from './behind.ts';
 
 const plural = (count: number, one: string, many: string) => `${count} ${count === 1 ? one : many}`;
 const duration = (minutes: number) => (minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ''}`);
@@ -415,6 +415,8 @@ export const en = {
     lateLabel: 'Late arrivals by minutes after the bell. The same numbers are in the table below.',
     lateNote: (median: number | null, count: number | null) =>
       count === null ? 'Some classes are withheld.' : `${plural(count, 'late arrival', 'late arrivals')}${median === null ? '' : `, half of them within ${plural(median, 'minute', 'minutes')}`}.`,
+    lateUnknown: (count: number, isRest: boolean) => `Of ${isRest ? `${count} more` : plural(count, 'late arrival', 'late arrivals')} the time is not known.`,
+    timeUnknown: 'Not known',
     minutesLate: 'Minutes after the bell',
     arrivalsCount: 'Arrivals',
     nobodyLate: 'No late arrival with a known time.',
@@ -435,6 +437,7 @@ export const en = {
   },
 
   why,
+  who,
   erasure,
 
   year: {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use axum::extract::State;
 use rollcall_analytics::facts::report::{self, Absences, Group, StudentTotals};
-use rollcall_model::ids::{PersonId, SchoolId};
+use rollcall_model::ids::{PersonId, SchoolId, SectionId};
 use rollcall_model::reports::suppress::{N_MIN, Totals as Shown, withhold};
 use rollcall_model::reports::{Tier, Totals};
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub struct ChronicStudent {
     pub absent_half_days: u64,
     pub excused_half_days: u64,
     pub unknown_half_days: u64,
-    /// `moderate` or `severe`.
+    /// `satisfactory`, `at_risk`, `moderate` or `severe`; of the chronically absent one of the last two.
     pub tier: String,
 }
 
@@ -92,7 +92,8 @@ impl Tiers {
     }
 }
 
-/// Chronic absence by tier. By school each school judges its own days; else every student counts once in the district.
+/// Chronic absence by tier. By school and by section each school judges its own days; else every student counts once in the district.
+/// `/reports/chronic-absence/students` names the students behind each count.
 #[utoipa::path(get, path = "/api/v1/reports/chronic-absence", tag = "reports", operation_id = "report_chronic_absence",
     params(ReportQuery), responses(
     (status = 200, body = ChronicReport),
@@ -134,7 +135,7 @@ fn unknown_share(found: &Absences) -> Option<f64> {
     (enrolled > 0).then(|| unknown as f64 / enrolled as f64)
 }
 
-fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals) -> bool {
+pub(super) fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals) -> bool {
     caller.directory.school(student.school).is_some_and(|school| student.totals.is_chronic(school.policy_on(scope.asked.to)))
 }
 
@@ -149,14 +150,20 @@ fn groups(caller: &Caller, scope: &Scope, by: By, found: &Absences) -> BTreeMap<
             let sections = caller.directory.roster.sections.values().filter(|section| scope.asked.schools.contains(&section.school));
             let wanted = |id| scope.asked.sections.as_ref().is_none_or(|sections| sections.contains(id));
             for section in sections.filter(|section| wanted(&section.id)) {
-                let enrolled: BTreeSet<PersonId> = caller.directory.students_of(section.id, scope.asked.to).collect();
-                for student in enrolled.iter().filter_map(|student| found.by_student.get(student)) {
+                for student in
+                    enrolled(caller, scope, section.id).iter().filter_map(|student| found.by_school.get(&(section.school, *student)))
+                {
                     add(Group::Section(section.id), student);
                 }
             }
         }
     }
     groups
+}
+
+/// The students of a section on the last date.
+pub(super) fn enrolled(caller: &Caller, scope: &Scope, section: SectionId) -> BTreeSet<PersonId> {
+    caller.directory.students_of(section, scope.asked.to).collect()
 }
 
 /// The lines and the total, cut to what the caller may see. A student's tier is as sensitive as the student, so each cell
@@ -212,21 +219,32 @@ fn line(group: GroupName, tiers: &Tiers, withheld: Option<impl Fn(Tier) -> bool>
 }
 
 async fn students(state: &ApiState, caller: &Caller, scope: &Scope, found: &Absences) -> Result<Vec<ChronicStudent>, ApiError> {
-    let mut chronic: Vec<(&PersonId, &StudentTotals)> =
-        found.by_student.iter().filter(|(_, student)| is_chronic(caller, scope, student)).collect();
-    // The order of fractions, compared crosswise.
-    chronic.sort_unstable_by(|(a, x), (b, y)| {
+    let mut chronic: Vec<Counted<'_>> = found.by_student.iter().filter(|(_, student)| is_chronic(caller, scope, student)).collect();
+    worst_first(&mut chronic);
+    chronic.truncate(STUDENTS_MAX);
+    named(state, caller, &chronic).await
+}
+
+/// A student that is counted, and the days by which.
+pub(super) type Counted<'a> = (&'a PersonId, &'a StudentTotals);
+
+/// Puts the highest share of absence first: the order of fractions, compared crosswise.
+pub(super) fn worst_first(students: &mut [Counted<'_>]) {
+    students.sort_unstable_by(|(a, x), (b, y)| {
         let (left, right) =
             (y.totals.absent_half_days * x.totals.enrolled_half_days, x.totals.absent_half_days * y.totals.enrolled_half_days);
         left.cmp(&right).then_with(|| a.cmp(b))
     });
-    chronic.truncate(STUDENTS_MAX);
-    let ids: Vec<PersonId> = chronic.iter().map(|(id, _)| **id).collect();
+}
+
+/// The students with their names, in the same order.
+pub(super) async fn named(state: &ApiState, caller: &Caller, students: &[Counted<'_>]) -> Result<Vec<ChronicStudent>, ApiError> {
+    let ids: Vec<PersonId> = students.iter().map(|(id, _)| **id).collect();
     let mut names: BTreeMap<PersonId, _> = student_names(state, caller, &ids).await?.into_iter().map(|name| (name.id, name)).collect();
-    let student = |(id, student): (&PersonId, &StudentTotals)| {
+    let student = |(id, student): &Counted<'_>| {
         let name = names.remove(id)?;
         Some(ChronicStudent {
-            student: *id,
+            student: **id,
             given: name.given,
             family: name.family,
             grade: name.grade,
@@ -238,5 +256,5 @@ async fn students(state: &ApiState, caller: &Caller, scope: &Scope, found: &Abse
             tier: student.totals.tier().map_or("", Tier::as_str).to_owned(),
         })
     };
-    Ok(chronic.into_iter().filter_map(student).collect())
+    Ok(students.iter().filter_map(student).collect())
 }

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::behind;
 use super::explained::ExplainedRow;
+use super::part::{Grade, Late};
 use super::{By, Heading, ReportQuery, scope, turn};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
@@ -70,6 +71,11 @@ pub struct ExplainQuery {
     pub school: Option<SchoolId>,
     /// Only this grade.
     pub grade: Option<String>,
+    /// Only students whose directory entry has no grade; not together with `grade`.
+    pub no_grade: Option<bool>,
+    /// Only late arrivals of the class of the distribution that begins at this minute after the bell: 0, 5, 10, 15, 20, 30, 45, 60, 120,
+    /// or `unknown` for those whose time is not known. With `figure=tardy`.
+    pub late_from: Option<String>,
     /// Only this section, in meetings instead of days.
     #[param(value_type = Option<Uuid>)]
     pub section: Option<SectionId>,
@@ -111,6 +117,8 @@ pub async fn explain(
 ) -> Result<Json<Explained>, ApiError> {
     let limit = page::limit_of(query.limit)?;
     let skip: usize = page::parsed_key(query.cursor.as_deref())?.unwrap_or(0);
+    let grade = Grade::asked(query.grade.as_deref(), query.no_grade)?;
+    let late = Late::asked(query.late_from.as_deref(), query.figure)?;
     let report =
         ReportQuery { from: query.from, to: query.to, by: By::School, as_of: query.as_of, school: query.school, section: query.section };
     if let Some(student) = query.student {
@@ -124,24 +132,23 @@ pub async fn explain(
         scope.asked.students = Some(std::sync::Arc::new([student].into()));
     }
     let _turn = turn(&state).await?;
-    let mut found = Found { figure: query.figure, as_of: scope.asked.as_of, sum: 0, seen: 0, skip, limit, rows: Vec::new() };
+    let mut found = Found { figure: query.figure, late, as_of: scope.asked.as_of, sum: 0, seen: 0, skip, limit, rows: Vec::new() };
     let mut reader = scope.reader(&state);
     let in_week = |date: NaiveDate| query.week.is_none_or(|monday| week_of(date) == week_of(monday));
-    let in_grade = |grade: Option<&str>| query.grade.as_deref().is_none_or(|wanted| grade == Some(wanted));
     let one_school = scope.asked.schools.len() == 1;
     if query.section.is_some() {
         while let Some(rows) = reader.periods().await? {
-            let counted = rows.into_iter().filter(|row| row.closed && in_week(row.date) && in_grade(row.grade.as_deref()));
+            let counted = rows.into_iter().filter(|row| row.closed && in_week(row.date) && grade.has(row.grade.as_deref()));
             counted.for_each(|row| found.add_period(&row));
         }
     } else {
         while let Some(rows) = reader.days().await? {
             let counted = rows.into_iter().filter(|row| row.closed && (one_school || row.home));
-            counted.filter(|row| in_week(row.date) && in_grade(row.grade.as_deref())).for_each(|row| found.add_day(&row));
+            counted.filter(|row| in_week(row.date) && grade.has(row.grade.as_deref())).for_each(|row| found.add_day(&row));
         }
     }
     behind::fill(&state, &caller, scope.asked.as_of, &mut found.rows).await?;
-    let next = (found.seen > skip + limit).then(|| page::cursor(&(skip + limit).to_string()));
+    let next = (found.seen > skip.saturating_add(limit)).then(|| page::cursor(&(skip + limit).to_string()));
     Ok(Json(Explained { heading: scope.heading(), figure: query.figure, sum: found.sum, items: found.rows, next }))
 }
 
@@ -149,6 +156,7 @@ pub async fn explain(
 /// `as_of`, so a page is named by its place in it.
 struct Found {
     figure: Figure,
+    late: Late,
     as_of: UtcMillis,
     sum: u64,
     seen: usize,
@@ -159,9 +167,9 @@ struct Found {
 
 impl Found {
     /// What a row adds, and whether it stands on the page; `None`: nothing.
-    fn count(&mut self, value: &DayValue) -> Option<(u64, bool)> {
+    fn count(&mut self, value: &DayValue, late_min: Option<u32>) -> Option<(u64, bool)> {
         let adds = self.figure.of(value);
-        if adds == 0 {
+        if adds == 0 || !self.late.has(late_min) {
             return None;
         }
         self.sum += adds;
@@ -170,13 +178,13 @@ impl Found {
     }
 
     fn add_day(&mut self, row: &AttendanceDay) {
-        if let Some((adds, true)) = self.count(&row.value) {
+        if let Some((adds, true)) = self.count(&row.value, row.late_min) {
             self.rows.push(ExplainedRow::of_day(row, adds, self.as_of));
         }
     }
 
     fn add_period(&mut self, row: &AttendancePeriod) {
-        if let Some((adds, true)) = self.count(&row.value) {
+        if let Some((adds, true)) = self.count(&row.value, row.late_min) {
             self.rows.push(ExplainedRow::of_meeting(row, adds, self.as_of));
         }
     }

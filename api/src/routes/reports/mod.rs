@@ -8,6 +8,8 @@ pub(super) mod behind;
 pub mod chronic;
 pub mod explain;
 pub(super) mod explained;
+mod part;
+pub mod tiered;
 pub(super) mod withheld;
 
 use std::collections::HashSet;
