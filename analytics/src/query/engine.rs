@@ -18,6 +18,7 @@ use super::cancel::Wanted;
 use super::error::QueryError;
 use super::job::{Description, Job, Question, Shape};
 use super::limits::{EngineConfig, Limits};
+use super::privacy::{Given, GroupFigures};
 use super::session::{self, Sources, Surroundings};
 use super::source::TableSource;
 use super::statement::{self, Accepted};
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub(super) base: SessionState,
     /// Shared with the engines [`QueryEngine::beside`] this one.
     pub(super) sources: Arc<RwLock<Sources>>,
+    /// What was told to whoever sees no single students; shared likewise.
+    pub(super) given: Arc<Given>,
     pub(super) workers: OnceLock<Arc<Workers>>,
     turns: Arc<Semaphore>,
     by_account: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
@@ -77,12 +80,12 @@ pub struct TableInfo {
 impl QueryEngine {
     /// Starts the threads of the queries. Fails when they cannot be started.
     pub fn new(config: EngineConfig) -> std::io::Result<Self> {
-        Self::with_tables(config, Arc::default())
+        Self::with_tables(config, Arc::default(), Arc::default())
     }
 
     /// An engine with the same tables, also those registered later, and threads, turns and bounds of its own.
     pub fn beside(&self, config: EngineConfig) -> std::io::Result<Self> {
-        let beside = Self::with_tables(config, Arc::clone(&self.inner.sources))?;
+        let beside = Self::with_tables(config, Arc::clone(&self.inner.sources), Arc::clone(&self.inner.given))?;
         if let Some(workers) = self.inner.workers.get() {
             beside.share_with(Arc::clone(workers));
         }
@@ -95,7 +98,7 @@ impl QueryEngine {
         let _ = self.inner.workers.set(workers);
     }
 
-    fn with_tables(config: EngineConfig, sources: Arc<RwLock<Sources>>) -> std::io::Result<Self> {
+    fn with_tables(config: EngineConfig, sources: Arc<RwLock<Sources>>, given: Arc<Given>) -> std::io::Result<Self> {
         let niceness = config.niceness;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads)
@@ -107,7 +110,8 @@ impl QueryEngine {
             .build()?;
         let turns = Arc::new(Semaphore::new(config.concurrent_max));
         let base = session::base_state(&config);
-        let inner = Inner { config, runtime: Some(runtime), base, sources, workers: OnceLock::new(), turns, by_account: Mutex::default() };
+        let (workers, by_account) = (OnceLock::new(), Mutex::default());
+        let inner = Inner { config, runtime: Some(runtime), base, sources, given, workers, turns, by_account };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -138,6 +142,12 @@ impl QueryEngine {
             (source.name().to_owned(), Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>())))
         });
         shown.collect()
+    }
+
+    /// Figures about groups for a caller without student-level rights, of contributions that no SQL sums up. What was told by a query
+    /// is known to them, and the other way round.
+    pub fn group_figures(&self, caller: &Caller) -> GroupFigures {
+        GroupFigures::new(caller, &self.inner.given)
     }
 
     /// Plans the text for the caller and begins to run it. Returns when the plan is made; the rows come by the stream.

@@ -217,7 +217,7 @@ impl Job {
         let session = self.session()?;
         let (explains, mut reading) = (accepted.explains, Reading::begin(&session.sources));
         let plan = self.logical(&session, accepted).await?;
-        let Session { state, names, sources, lacking, share } = &session;
+        let Session { state, names, sources, lacking, share, given } = &session;
         let fault = |error: DataFusionError| self.fault(&error, &session);
         let tables = tables_of(&plan, sources).map_err(fault)?;
         let (key, is_ordered) = (RowKey::of(&plan), stream::is_ordered(&plan));
@@ -230,7 +230,7 @@ impl Job {
             if explains == Explains::Run {
                 return Err(QueryError::refused("EXPLAIN ANALYZE counts rows of single students; use EXPLAIN"));
             }
-            let guarded = privacy::guard(&self.caller, state, plan, sources).map_err(|fault| fault.say(&self.sql, names))?;
+            let guarded = privacy::guard(&self.caller, given, state, plan, sources).map_err(|fault| fault.say(&self.sql, names))?;
             warnings = guarded.warnings;
             guarded.plan
         };

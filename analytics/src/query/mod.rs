@@ -46,6 +46,7 @@ pub use engine::{ColumnInfo, QueryEngine, TableInfo};
 pub use error::{Bound, Place, QueryError};
 pub use job::{Description, Lacks, Question};
 pub use limits::{EngineConfig, Limits};
+pub use privacy::GroupFigures;
 pub(crate) use privacy::add_figures;
 pub use reads::Read;
 pub use session::Surroundings;

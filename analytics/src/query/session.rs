@@ -21,6 +21,7 @@ use super::engine::Inner;
 use super::error::QueryError;
 use super::limits::{EngineConfig, Limits};
 use super::memory::{self, Bounding, Share};
+use super::privacy::Given;
 use super::source::TableSource;
 use super::{as_text, distinct, ids, scope};
 use crate::distributed::Spread;
@@ -66,6 +67,7 @@ pub(super) struct Session {
     pub lacking: Arc<QueryWarnings>,
     /// What each call of a function may make.
     pub share: Share,
+    pub given: Arc<Given>,
 }
 
 impl Inner {
@@ -101,7 +103,8 @@ impl Inner {
         let mut state = builder.with_config(config).build();
         // The instant that now() and its like mean throughout the query; without it they fail.
         state.mark_start_execution();
-        Ok(Session { state, names: sources.keys().cloned().collect(), sources, lacking, share })
+        let (names, given) = (sources.keys().cloned().collect(), Arc::clone(&self.given));
+        Ok(Session { state, names, sources, lacking, share, given })
     }
 
     /// Has `add` put its own into a context that knows `tables` by their columns.

@@ -166,12 +166,12 @@ impl Groups {
     }
 
     /// The students of a group.
-    pub fn all(&self, group: usize) -> impl Iterator<Item = u128> {
+    pub fn all(&self, group: usize) -> impl Iterator<Item = u128> + Clone {
         self.groups[group].students.iter().copied()
     }
 
     /// Who contributed to a figure of a group, and what.
-    pub fn of(&self, group: usize, figure: usize) -> impl Iterator<Item = (u128, Contribution)> {
+    pub fn of(&self, group: usize, figure: usize) -> impl Iterator<Item = (u128, Contribution)> + Clone {
         let Group { students, contributions, .. } = &self.groups[group];
         let all = students.iter().copied().zip(contributions.iter().skip(figure).step_by(self.figures).copied());
         all.filter(|(_, contribution)| contribution.rows > 0)

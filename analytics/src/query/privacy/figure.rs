@@ -15,7 +15,8 @@
 //! One student more or less changes a total by at most its unit, which the noise hides: whatever is answered, it is at
 //! most e times as likely with the student as without, for each such figure. Two figures that differ by one student
 //! therefore do not give that student's value by subtraction. That a group is there at all is as uncertain, but for a group of
-//! exactly `group_min` that is shown, which happens once in a hundred times.
+//! exactly `group_min` that is shown, which happens once in a hundred times. Figures of nearly the same students are the same one
+//! ([`super::given`]), so that it says nothing either whether two are equal.
 //! The sparse vector technique: Dwork and Roth, The Algorithmic Foundations of Differential Privacy, 3.6.
 
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator,
 
 use super::contributions::Contribution;
 use super::gathered::Gathered;
-use super::noise::{Drawn, Noise, TOTAL, WANTED};
+use super::given::{Evidence, Given};
+use super::noise::{Drawn, Hash, Noise, TOTAL, WANTED};
 use super::values::{OfGroup, STUDENTS_KEPT, Who};
 use crate::query::caller::PrivacyKey;
 use crate::query::ids::ID;
@@ -44,6 +46,9 @@ const STEPS: f64 = 1_024.0;
 /// By so many students a group with its noise is larger than the smallest that may be shown.
 const MARGIN: f64 = 4.0;
 
+/// A group of so many is shown whatever is drawn.
+const LARGE: usize = STUDENTS_KEPT;
+
 /// Further than this no draw goes: a Laplace variable is made of 53 binary digits.
 const NOISE_MAX: f64 = 37.0;
 
@@ -58,6 +63,9 @@ pub enum Kind {
     Values = 5,
 }
 
+/// What is remembered of groups, beside the kinds of figures.
+const GROUP: u64 = 0;
+
 /// Name of the figure of the value at a place, from none.
 pub fn field_name(place: usize) -> String {
     format!("f{place}")
@@ -66,29 +74,40 @@ pub fn field_name(place: usize) -> String {
 /// Name of the number of students, with noise and careful, for suppression alone: a group of fewer than `group_min` is not shown.
 pub const STUDENTS: &str = "students";
 
-/// The aggregate function `(person, value, …) -> Struct<students: Float64, f0: Float64, …>`: how many students there are, and a figure of
+/// The aggregate function `(person, day, value, …) -> Struct<students: Float64, f0: Float64, …>`: how many students there are, and a figure of
 /// each value, in the order of the kinds.
 ///
-/// Values are floating-point numbers; one of another type is of a column whose values are counted. A value that is null, or not finite,
+/// The day is a `Date32` where a grouping or a condition says when the rows of a group are of, else null. Values are floating-point numbers; one of another type is of a column whose values are counted. A value that is null, or not finite,
 /// contributes nothing. All figures of an aggregate are gathered together, since finding
 /// a row's student costs more than adding what the row says.
-#[derive(PartialEq, Eq, Hash, Debug)]
+#[derive(Debug)]
 pub struct Figures {
     signature: Signature,
-    kinds: Vec<Kind>,
-    key: [u8; 32],
-    group_min: u32,
+    told: Told,
 }
 
 impl Figures {
-    pub fn new(kinds: Vec<Kind>, key: PrivacyKey, group_min: u32) -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable), kinds, key: key.0, group_min }
-    }
-
-    fn told(&self) -> Told {
-        Told { kinds: self.kinds.clone(), key: self.key, group_min: self.group_min as usize }
+    pub fn new(kinds: Vec<Kind>, told: Told) -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable), told: Told { kinds, ..told } }
     }
 }
+
+impl PartialEq for Figures {
+    fn eq(&self, other: &Self) -> bool {
+        self.told.said() == other.told.said()
+    }
+}
+
+impl Eq for Figures {}
+
+impl std::hash::Hash for Figures {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.told.said().hash(state);
+    }
+}
+
+/// Arguments before the values.
+pub(super) const BEFORE_VALUES: usize = 2;
 
 /// The fields of a result with so many figures.
 pub(super) fn fields(figures: usize) -> Fields {
@@ -107,17 +126,17 @@ impl AggregateUDFImpl for Figures {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [person, ..] if *person == ID => Ok(types.to_vec()),
-            _ => exec_err!("a figure is made of a person and values"),
+            [person, DataType::Date32, ..] if *person == ID => Ok(types.to_vec()),
+            _ => exec_err!("a figure is made of a person, a day and values"),
         }
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(fields(types.len().saturating_sub(1))))
+        Ok(DataType::Struct(fields(types.len().saturating_sub(BEFORE_VALUES))))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let mut gathered = Gathered::new(self.told(), &args)?;
+        let mut gathered = Gathered::new(self.told.clone(), &args)?;
         gathered.grow(1);
         Ok(Box::new(gathered))
     }
@@ -127,118 +146,152 @@ impl AggregateUDFImpl for Figures {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Gathered::new(self.told(), &args)?))
+        Ok(Box::new(Gathered::new(self.told.clone(), &args)?))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<arrow::datatypes::FieldRef>> {
-        let field = |what: &str| Arc::new(Field::new(format!("{}[{what}]", args.name), DataType::Binary, true));
-        Ok(vec![field("students"), field("values")])
+        let field = |what: &str, data_type| Arc::new(Field::new(format!("{}[{what}]", args.name), data_type, true));
+        Ok(vec![field("students", DataType::Binary), field("values", DataType::Binary), field("day", DataType::Date32)])
     }
 }
 
 /// How contributions become figures.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub kinds: Vec<Kind>,
+pub struct Told {
+    pub(super) kinds: Vec<Kind>,
     key: [u8; 32],
     group_min: usize,
+    given: Arc<Given>,
 }
 
 impl Told {
-    /// How many students suppression may believe in: 0 of nobody, else at least 1, and fewer than `group_min` when there are.
-    pub fn careful(&self, students: impl Iterator<Item = u128>) -> f64 {
-        let (mut count, mut drawn) = (0, Drawn::new(&self.key));
-        for student in students {
-            count += 1;
-            drawn.add(student, b"");
-        }
-        self.careful_count(count, &drawn)
+    pub fn new(key: PrivacyKey, group_min: u32, given: Arc<Given>) -> Self {
+        Self { kinds: Vec::new(), key: key.0, group_min: group_min as usize, given }
     }
 
-    fn careful_count(&self, count: usize, drawn: &Drawn) -> f64 {
+    pub(super) fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// By what two of them differ.
+    fn said(&self) -> (&[Kind], &[u8; 32], usize) {
+        (&self.kinds, &self.key, self.group_min)
+    }
+
+    /// How many students suppression may believe in: 0 of nobody, else at least 1, and fewer than `group_min` when there are.
+    pub(super) fn careful(&self, students: impl Iterator<Item = u128>) -> f64 {
+        let (mut evidence, mut drawn) = (Evidence::default(), Drawn::new(&self.key, None));
+        for student in students {
+            let hash = drawn.hash(student, b"");
+            evidence.add(&hash);
+            drawn.mix(&hash);
+        }
+        let count = evidence.students();
         if count == 0 {
             return 0.0;
         }
         let careful = (count as f64 + drawn.noise(Kind::Persons).laplace(TOTAL) - MARGIN).round().max(1.0);
-        if count < self.group_min { careful.min(self.group_min as f64 - 1.0) } else { careful }
+        if count < self.group_min {
+            return careful.min(self.group_min as f64 - 1.0);
+        }
+        if count >= LARGE {
+            return careful;
+        }
+        self.once(GROUP, evidence, Some(careful)).unwrap_or(careful)
     }
 
-    /// The figure of those who contributed; `None`: they are too few.
-    pub fn figure(&self, kind: Kind, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
+    /// The figure, or the one that was given of nearly the same evidence.
+    pub(super) fn once(&self, about: u64, evidence: Evidence, figure: Option<f64>) -> Option<f64> {
+        self.given.told(about, self.group_min as u64, evidence, figure)
+    }
+
+    /// The figure of those who contributed, to rows of a day if one is said; `None`: they are too few.
+    pub(super) fn figure(&self, kind: Kind, day: Option<i32>, students: impl Iterator<Item = (u128, Contribution)>) -> Option<f64> {
         let mut students: Vec<_> = students.collect();
         // In an order that neither files nor threads change.
         students.sort_unstable_by_key(|(student, _)| *student);
-        let rows = |students: &[(u128, Contribution)]| self.blurred(students, Kind::Rows, |student| student.rows as f64);
+        let rows = |students: &[(u128, Contribution)]| self.blurred(students, Kind::Rows, day, |student| student.rows as f64);
         match kind {
             Kind::Persons => {
-                let mut drawn = Drawn::new(&self.key);
-                students.iter().for_each(|(student, _)| drawn.add(*student, b""));
-                self.enough(students.len(), &drawn)?;
-                Some((students.len() as f64 + drawn.noise(Kind::Persons).laplace(TOTAL)).round().max(0.0))
+                self.enough(students.iter().map(|(student, _)| *student))?;
+                let (mut evidence, mut drawn) = (Evidence::default(), Drawn::new(&self.key, day));
+                for (student, _) in &students {
+                    let hash = drawn.hash(*student, b"");
+                    evidence.add(&hash);
+                    drawn.mix(&hash);
+                }
+                let figure = (students.len() as f64 + drawn.noise(Kind::Persons).laplace(TOTAL)).round().max(0.0);
+                self.once(Kind::Persons as u64, evidence, Some(figure))
             }
             // Everybody who contributed did so by a row at least.
             Kind::Rows => rows(&students).map(|rows| rows.round().max(0.0)),
-            Kind::Sum => self.total(students),
+            Kind::Sum => self.total(students, day),
             // Made of the students of each value, see `values`.
             Kind::Values => None,
             Kind::Average => {
                 let rows = rows(&students)?;
-                Some(self.total(students)? / rows.max(1.0))
+                Some(self.total(students, day)? / rows.max(1.0))
             }
         }
     }
 
     /// How many values of those who have one enough of them have; `None`: they are too few.
-    pub fn values(&self, students: impl Iterator<Item = u128>, values: &OfGroup) -> Option<f64> {
-        let drawn = |students: &mut dyn Iterator<Item = u128>| {
-            let (mut count, mut drawn) = (0, Drawn::new(&self.key));
-            students.for_each(|student| {
-                count += 1;
-                drawn.add(student, b"");
-            });
-            (count, drawn)
-        };
-        let (count, all) = drawn(&mut { students });
-        self.enough(count, &all)?;
+    pub(super) fn values(&self, students: impl Iterator<Item = u128> + Clone, values: &OfGroup) -> Option<f64> {
+        self.enough(students)?;
         // So many that no draw hides them; where even they could be too few, none are told of.
-        let are_many_enough = self.group_min as f64 + MARGIN + NOISE_MAX <= STUDENTS_KEPT as f64;
+        let are_many_enough = self.are_many_enough();
         let is_shown = |who: &&Who| match who {
             Who::Many => are_many_enough,
-            Who::Few(students) => {
-                let (count, drawn) = drawn(&mut students.iter().copied());
-                self.enough(count, &drawn).is_some()
-            }
+            Who::Few(students) => self.enough(students.iter().copied()).is_some(),
         };
         Some(values.values().filter(is_shown).count() as f64)
     }
 
-    fn total(&self, mut students: Vec<(u128, Contribution)>) -> Option<f64> {
+    fn total(&self, mut students: Vec<(u128, Contribution)>, day: Option<i32>) -> Option<f64> {
         students.retain(|(_, contribution)| contribution.total != 0.0);
-        self.blurred(&students, Kind::Sum, |student| student.total)
+        self.blurred(&students, Kind::Sum, day, |student| student.total)
+    }
+
+    fn are_many_enough(&self) -> bool {
+        self.group_min as f64 + MARGIN + NOISE_MAX <= LARGE as f64
     }
 
     /// Nothing, unless so many students may be told of.
-    fn enough(&self, count: usize, drawn: &Drawn) -> Option<()> {
-        (self.careful_count(count, drawn) >= self.group_min as f64).then_some(())
+    fn enough(&self, students: impl Iterator<Item = u128> + Clone) -> Option<()> {
+        let are_many = self.are_many_enough() && students.clone().nth(LARGE - 1).is_some();
+        (are_many || self.careful(students) >= self.group_min as f64).then_some(())
     }
 
     /// The total of the cut contributions, with noise of their unit.
-    fn blurred(&self, students: &[(u128, Contribution)], kind: Kind, value: impl Fn(&Contribution) -> f64) -> Option<f64> {
-        let (mut who, mut least) = (Drawn::new(&self.key), None);
-        for (student, contribution) in students {
-            let hash = who.hash(*student, b"");
-            who.mix(&hash);
-            least = least.filter(|(other, _)| *other <= hash).or(Some((hash, contribution)));
+    fn blurred(
+        &self,
+        students: &[(u128, Contribution)],
+        kind: Kind,
+        day: Option<i32>,
+        value: impl Fn(&Contribution) -> f64,
+    ) -> Option<f64> {
+        self.enough(students.iter().map(|(student, _)| *student))?;
+        let mut drawn = Drawn::new(&self.key, day);
+        let hashes: Vec<Hash> = students.iter().map(|(student, _)| drawn.hash(*student, b"")).collect();
+        let mut order = [None; 2];
+        for (place, hash) in hashes.iter().enumerate() {
+            let is_less = |other: Option<usize>| other.is_none_or(|other: usize| *hash < hashes[other]);
+            if is_less(order[0]) {
+                order = [Some(place), order[0]];
+            } else if is_less(order[1]) {
+                order[1] = Some(place);
+            }
         }
-        self.enough(students.len(), &who)?;
-        let chosen = value(least?.1);
-        let relation = |contribution: &Contribution| rounded(value(contribution) / chosen);
-        let mut drawn = Drawn::new(&self.key);
+        let chosen = value(&students[order[0]?].1);
+        let to = [chosen, value(&students[order[1].or(order[0])?].1)];
+        let mut evidence = Evidence::default();
         let mut relations = Vec::with_capacity(students.len());
-        for (student, contribution) in students {
-            let relation = relation(contribution);
-            drawn.add(*student, &relation.to_be_bytes());
-            relations.push(relation.abs());
+        for ((student, contribution), hash) in students.iter().zip(&hashes) {
+            let of = to.map(|to| rounded(value(contribution) / to));
+            drawn.add(*student, &of[0].to_be_bytes());
+            evidence.add(hash);
+            evidence.relate(hash, to, of);
+            relations.push(of[0].abs());
         }
         let noise = drawn.noise(kind);
         relations.sort_unstable_by(|one, other| other.total_cmp(one));
@@ -250,12 +303,12 @@ impl Told {
         let told = cut.iter().map(|value| value.clamp(-unit, unit)).sum::<f64>() + unit.copysign(chosen) * noise.laplace(TOTAL);
         // What is added to contributions in later digits than relations have draws no other noise, so it may not show.
         let step = unit / STEPS;
-        Some((told / step).round() * step)
+        self.once(kind as u64, evidence, Some((told / step).round() * step))
     }
 }
 
 /// Thirty binary digits of a number: more than the order of additions changes, but for one number in a million.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     const DROPPED: u32 = f64::MANTISSA_DIGITS - 30;
     f64::from_bits((number.to_bits() + (1 << (DROPPED - 1))) & !((1 << DROPPED) - 1))
 }

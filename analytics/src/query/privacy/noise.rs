@@ -8,18 +8,24 @@ use super::figure::Kind;
 pub(super) const TOTAL: i32 = i32::MAX;
 pub(super) const WANTED: i32 = i32::MIN;
 
+/// A keyed hash of a student.
+pub(super) type Hash = [u8; 32];
+
 /// A keyed hash of a set, whatever the order of its members.
 pub(super) struct Drawn {
     keyed: Sha256,
-    drawn: [u8; 32],
+    drawn: Hash,
 }
 
 impl Drawn {
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self { keyed: Sha256::new().chain_update(key), drawn: [0; 32] }
+    /// Nobody yet. Rows of a `day`, counted from 1970, draw other numbers than rows of another, or of any.
+    pub fn new(key: &[u8; 32], day: Option<i32>) -> Self {
+        let keyed = Sha256::new().chain_update(key);
+        let keyed = day.map_or(keyed.clone(), |day| keyed.chain_update(day.to_be_bytes()));
+        Self { keyed, drawn: [0; 32] }
     }
 
-    pub fn hash(&self, student: u128, said: &[u8]) -> [u8; 32] {
+    pub fn hash(&self, student: u128, said: &[u8]) -> Hash {
         self.keyed.clone().chain_update(student.to_be_bytes()).chain_update(said).finalize().into()
     }
 
@@ -27,7 +33,7 @@ impl Drawn {
         self.mix(&self.hash(student, said));
     }
 
-    pub fn mix(&mut self, hash: &[u8; 32]) {
+    pub fn mix(&mut self, hash: &Hash) {
         for (byte, hashed) in self.drawn.iter_mut().zip(hash) {
             *byte ^= hashed;
         }
@@ -43,7 +49,7 @@ pub(super) struct Noise(Sha256);
 
 impl Noise {
     pub fn laplace(&self, number: i32) -> f64 {
-        let hash: [u8; 32] = self.0.clone().chain_update(number.to_be_bytes()).finalize().into();
+        let hash: Hash = self.0.clone().chain_update(number.to_be_bytes()).finalize().into();
         let bits = u64::from_be_bytes(hash[..8].try_into().expect("eight of thirty-two bytes"));
         // Between -1/2 and 1/2, never either.
         let uniform = ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64 - 0.5;

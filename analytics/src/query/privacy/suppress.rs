@@ -10,9 +10,9 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, builder::LogicalPlanBuilder};
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, cast, lit, try_cast, when};
 
-use super::figure::{Figures, Kind, STUDENTS, field_name};
+use super::figure::{Figures, Kind, STUDENTS, Told, field_name};
+use super::rows::Rows;
 use super::{complement, forbid, mentioned, refused, total, values};
-use crate::query::caller::Caller;
 
 /// The hidden column with the number of students of a group.
 const PERSONS: &str = "__persons";
@@ -27,13 +27,15 @@ fn named(name: &str) -> Expr {
     Expr::Column(Column::from_name(name))
 }
 
-/// The figures of `aggregate` over `input`, whose rows are about `person`; its schema has the same names and types.
-pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, persons: &[Column]) -> Result<LogicalPlan> {
+/// The figures of `aggregate` over `input`, whose rows are about students; its schema has the same names and types.
+pub fn aggregate(group_min: u32, told: Told, aggregate: Aggregate, input: LogicalPlan, rows: &Rows) -> Result<LogicalPlan> {
+    let persons = rows.persons.as_slice();
     if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return refused("write one query for each grouping: ROLLUP, CUBE and GROUPING SETS are not given about students");
     }
     forbid(&aggregate.group_expr, persons)?;
-    let (mut kinds, mut args) = (Vec::new(), vec![Expr::Column(persons[0].clone())]);
+    let day = total::total(rows.day(&aggregate.group_expr, input.schema())?, input.schema())?;
+    let (mut kinds, mut args) = (Vec::new(), vec![Expr::Column(persons[0].clone()), day]);
     for expr in &aggregate.aggr_expr {
         let (kind, value) = read(expr, persons)?;
         kinds.push(kind);
@@ -45,7 +47,7 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
     let names = NamePreserver::new_for_projection();
     let named_group = |expr: Expr| Ok(names.save(&expr).restore(total::total(expr, input.schema())?));
     let group_expr = aggregate.group_expr.into_iter().map(named_group).collect::<Result<Vec<_>>>()?;
-    let function = Arc::new(AggregateUDF::new_from_impl(Figures::new(kinds, caller.privacy, caller.group_min)));
+    let function = Arc::new(AggregateUDF::new_from_impl(Figures::new(kinds, told)));
     let figures = Expr::AggregateFunction(AggregateFunction::new_udf(function, args, false, None, vec![], None)).alias(FIGURES);
     let figure = |name: String| get_field(named(FIGURES), name);
     let groups = group_expr.len();
@@ -60,7 +62,7 @@ pub fn aggregate(caller: &Caller, aggregate: Aggregate, input: LogicalPlan, pers
         let value = cast(figure(field_name(place)), field.data_type().clone());
         shown.push(value.alias_qualified(relation.cloned(), field.name()));
     }
-    large_enough(made, &keys, caller.group_min)?.project(shown)?.build()
+    large_enough(made, &keys, group_min)?.project(shown)?.build()
 }
 
 /// The values of a column as they are told apart. Floating-point numbers are those of the other figures, so they go as texts.

@@ -1,6 +1,7 @@
 //! The engine on tables of two districts: what runs, what is refused, what each caller sees.
 
 mod distinct;
+mod equal;
 mod limits;
 mod live;
 mod memory;

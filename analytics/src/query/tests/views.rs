@@ -21,7 +21,7 @@ use crate::query::tables::views_of;
 use crate::query::{About, EngineConfig, Place, QueryEngine, QueryError, ScopeColumns, TableSource};
 
 /// Students of a grade, who have all lessons together.
-const OF_A_GRADE: u8 = 40;
+const OF_A_GRADE: u8 = 60;
 
 /// Two schools of two grades, and two weeks of which the second has four days.
 fn attendance() -> (Vec<AttendanceDay>, Vec<AttendancePeriod>) {
