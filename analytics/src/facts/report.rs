@@ -43,6 +43,8 @@ pub struct Line {
     /// Of all schools of the group, when they agree. Of a section, how often it met.
     pub days_in_session: Option<u32>,
     pub late: LateArrivals,
+    /// What is told of students who were not always there and in time, for figures that are made of one contribution each. Empty unless asked for.
+    pub by_student: HashMap<PersonId, Totals>,
     /// Students on each counted day, of a section in each meeting.
     by_day: BTreeMap<(NaiveDate, Option<PeriodId>), u64>,
 }
@@ -74,15 +76,15 @@ pub struct Absences {
     pub by_student: HashMap<PersonId, StudentTotals>,
 }
 
-/// Reads all facts and sums them up by group. Only closed days are counted.
-pub async fn collect(reader: &mut Reader, grain: Grain) -> Result<Report, StoreError> {
+/// Reads all facts and sums them up by group, and `of_each` student in it. Only closed days are counted.
+pub async fn collect(reader: &mut Reader, grain: Grain, of_each: bool) -> Result<Report, StoreError> {
     match grain {
-        Grain::Section => by_section(reader).await,
-        _ => by_day(reader, grain).await,
+        Grain::Section => by_section(reader, of_each).await,
+        _ => by_day(reader, grain, of_each).await,
     }
 }
 
-async fn by_day(reader: &mut Reader, grain: Grain) -> Result<Report, StoreError> {
+async fn by_day(reader: &mut Reader, grain: Grain, of_each: bool) -> Result<Report, StoreError> {
     let sessions = reader.sessions();
     let mut lines: BTreeMap<Group, Line> = BTreeMap::new();
     // What was in session without a student still has its line: there is a membership of nobody.
@@ -106,10 +108,10 @@ async fn by_day(reader: &mut Reader, grain: Grain) -> Result<Report, StoreError>
                 Grain::Grade | Grain::Section => Group::Grade(row.grade),
             };
             if counted {
-                total.add(row.school, row.student, (row.date, None), row.value, row.late_min);
+                total.add(row.school, row.student, (row.date, None), row.value, row.late_min, of_each);
             }
             if counted || grain == Grain::School {
-                lines.entry(group).or_default().add(row.school, row.student, (row.date, None), row.value, row.late_min);
+                lines.entry(group).or_default().add(row.school, row.student, (row.date, None), row.value, row.late_min, of_each);
             }
         }
     }
@@ -125,13 +127,13 @@ async fn by_day(reader: &mut Reader, grain: Grain) -> Result<Report, StoreError>
     Ok(Report { lines, total: Some(total) })
 }
 
-async fn by_section(reader: &mut Reader) -> Result<Report, StoreError> {
+async fn by_section(reader: &mut Reader, of_each: bool) -> Result<Report, StoreError> {
     let held = reader.meetings_held();
     let mut lines: BTreeMap<Group, Line> = held.keys().map(|section| (Group::Section(*section), Line::default())).collect();
     while let Some(rows) = reader.periods().await? {
         for row in rows.into_iter().filter(|row| row.closed) {
             let line = lines.entry(Group::Section(row.section)).or_default();
-            line.add(row.school, row.student, (row.date, Some(row.period)), row.value, row.late_min);
+            line.add(row.school, row.student, (row.date, Some(row.period)), row.value, row.late_min, of_each);
         }
     }
     for (group, line) in &mut lines {
@@ -172,8 +174,19 @@ impl Line {
         self.by_day.values().copied().min().unwrap_or(0)
     }
 
-    fn add(&mut self, school: SchoolId, student: PersonId, day: (NaiveDate, Option<PeriodId>), value: DayValue, late_min: Option<u32>) {
+    fn add(
+        &mut self,
+        school: SchoolId,
+        student: PersonId,
+        day: (NaiveDate, Option<PeriodId>),
+        value: DayValue,
+        late_min: Option<u32>,
+        of_each: bool,
+    ) {
         self.figures.add(school, student, value);
+        if of_each && (value.absent_half_days > 0 || value.unknown_half_days > 0 || value.tardy) {
+            self.by_student.entry(student).or_default().add_day(value);
+        }
         *self.by_day.entry(day).or_default() += 1;
         if value.tardy {
             self.late.add(student, late_min);

@@ -9,6 +9,7 @@ mod explained;
 mod live;
 mod marks;
 mod matrix;
+mod reasons;
 mod reports;
 mod rollups;
 mod sessions;

@@ -911,8 +911,8 @@ export interface components {
             zone: string;
         };
         /**
-         * @description The figures of one group. All of them are null when the group is too small to be shown to the caller. Half-days are
-         *     exact; in a report by section a meeting counts as two.
+         * @description The figures of one group. All of them are null when the group is too small to be shown to the caller, and those of reasons and tardies when
+         *     too few students stand behind them. In a report by section a meeting counts as two half-days.
          */
         AttendanceLine: components["schemas"]["GroupName"] & {
             /**
@@ -1847,6 +1847,12 @@ export interface components {
         };
         /** @description What every report says about itself. */
         Heading: {
+            /**
+             * @description Reasons of absence, tardies, classes of late arrivals and tiers are given with a small uncertainty that hides any single student, and
+             *     withheld where about a dozen students or fewer stand behind them; nothing changes for what is asked again after
+             *     fewer than ten students' days were corrected. The other figures are exact.
+             */
+            approximate: boolean;
             /** Format: date-time */
             as_of: string;
             /** Format: date */
@@ -1873,7 +1879,7 @@ export interface components {
         LateClass: {
             /**
              * Format: int64
-             * @description Null: fewer than 10 students, or withheld to protect such a class.
+             * @description Null: too few students.
              */
             arrivals?: number | null;
             /** Format: int32 */
@@ -1893,7 +1899,7 @@ export interface components {
             classes: components["schemas"]["LateClass"][];
             /**
              * Format: int32
-             * @description Half of the late arrivals came at most this many minutes after the bell.
+             * @description Half of the late arrivals came at most this many minutes after the bell. It is one student's, so null where the report is approximate.
              */
             median_min?: number | null;
             /**

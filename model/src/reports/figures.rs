@@ -43,6 +43,10 @@ impl Figures {
         self.students.len()
     }
 
+    pub fn persons(&self) -> impl Iterator<Item = PersonId> {
+        self.students.iter().copied()
+    }
+
     /// `days_in_session` of each school that the group spans, also of those without a student in it.
     pub fn averages(&self, days_in_session: &BTreeMap<SchoolId, u32>) -> Averages {
         let totals = |school: &SchoolId| self.by_school.get(school).copied().unwrap_or_default();

@@ -1,9 +1,14 @@
 //! Attendance, tardies, late arrivals and unexplained absences by school, grade, section or week.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
-use rollcall_analytics::facts::report::{self, Line, Report};
-use rollcall_model::reports::suppress::{N_MIN, Totals, withhold};
+use rollcall_analytics::facts::report::{self, Group, Line, Report};
+use rollcall_analytics::query::GroupFigures;
+use rollcall_model::ids::PersonId;
+use rollcall_model::reports::Totals;
+use rollcall_model::reports::late::Class;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,8 +20,8 @@ use crate::problem::{ApiError, Problem};
 use crate::rights::{self, Reports};
 use crate::state::ApiState;
 
-/// The figures of one group. All of them are null when the group is too small to be shown to the caller. Half-days are
-/// exact; in a report by section a meeting counts as two.
+/// The figures of one group. All of them are null when the group is too small to be shown to the caller, and those of reasons and tardies when
+/// too few students stand behind them. In a report by section a meeting counts as two half-days.
 #[derive(Clone, Default, Serialize, ToSchema)]
 pub struct AttendanceLine {
     #[serde(flatten)]
@@ -102,7 +107,7 @@ pub struct LateClass {
     pub from_min: u32,
     /// Null: no end.
     pub to_min: Option<u32>,
-    /// Null: fewer than 10 students, or withheld to protect such a class.
+    /// Null: too few students.
     pub arrivals: Option<u64>,
 }
 
@@ -116,7 +121,7 @@ pub struct LateLine {
     pub arrivals: Option<u64>,
     /// Somebody stated that the student came late, but not when, and no scan tells.
     pub time_unknown: Option<u64>,
-    /// Half of the late arrivals came at most this many minutes after the bell.
+    /// Half of the late arrivals came at most this many minutes after the bell. It is one student's, so null where the report is approximate.
     pub median_min: Option<u32>,
     /// Nine of ten.
     pub p90_min: Option<u32>,
@@ -137,7 +142,7 @@ async fn lines<T>(
     caller: &Caller,
     query: &ReportQuery,
     what: &'static str,
-    shown: impl Fn(GroupName, &Line, &Scope) -> T,
+    shown: impl Fn(GroupName, &Shown<'_>) -> T,
     hidden: impl Fn(GroupName) -> T,
 ) -> Result<(Heading, Vec<T>, Option<T>), ApiError> {
     if query.section.is_some() && query.by != By::Section {
@@ -147,64 +152,108 @@ async fn lines<T>(
     let scope = scope(state, caller, query, what).await?;
     require(!teacher || matches!(query.by, By::Section | By::Week), "a teacher's reports are by section or week")?;
     let _turn = turn(state).await?;
-    let found: Report = report::collect(&mut scope.reader(state), query.by.into()).await?;
-    let withheld: Withheld = withheld::of(&state.store, &scope, query.by, &found);
+    let found: Report = report::collect(&mut scope.reader(state), query.by.into(), scope.groups.is_some()).await?;
+    let counts = found.lines.iter().map(|(group, line)| (group.clone(), line.fewest())).collect();
+    let withheld: Withheld = withheld::of(&state.store, &scope, query.by, &counts);
     let items = found.lines.iter().map(|(group, line)| match withheld.line(group) {
         true => hidden(name(caller, group)),
-        false => shown(name(caller, group), line, &scope),
+        false => shown(name(caller, group), &Shown::new(line, &scope, Some(group))),
     });
     let items = items.collect();
     let total = found.total.as_ref().map(|line| match withheld.total() {
         true => hidden(GroupName::default()),
-        false => shown(GroupName::default(), line, &scope),
+        false => shown(GroupName::default(), &Shown::new(line, &scope, None)),
     });
     Ok((scope.heading(), items, total))
 }
 
-fn attendance_line(group: GroupName, line: &Line) -> AttendanceLine {
-    let totals = line.figures.totals();
+/// A line as the caller sees it.
+struct Shown<'a> {
+    line: &'a Line,
+    groups: Option<&'a GroupFigures>,
+    totals: Totals,
+    attended_half_days: u64,
+    /// Of what is told to what is known: 1, but where another figure was told before.
+    attended_part: f64,
+}
+
+impl<'a> Shown<'a> {
+    /// `group`: `None` is the total.
+    fn new(line: &'a Line, scope: &'a Scope, group: Option<&Group>) -> Self {
+        let mut totals = line.figures.totals();
+        let known = totals.attended_half_days();
+        let groups = scope.groups.as_ref();
+        if let Some(figures) = groups {
+            let asked = &scope.asked;
+            let question = |of: &str| format!("{of} {} {} {:?} {group:?} {:?}", asked.from, asked.to, asked.schools, asked.sections);
+            // Both turn with the same contributions, so that they are of one instant.
+            let of_student = |student| line.by_student.get(&student).map_or(0, |of| of.absent_half_days << 32 | of.unknown_half_days);
+            let values = || line.figures.persons().map(|student| (student, of_student(student)));
+            totals.absent_half_days = figures.settled(&question("absent"), values(), totals.absent_half_days);
+            totals.unknown_half_days = figures.settled(&question("unknown"), values(), totals.unknown_half_days);
+        }
+        let attended_half_days = totals.enrolled_half_days.saturating_sub(totals.absent_half_days + totals.unknown_half_days);
+        let attended_part = if known == 0 { 1.0 } else { attended_half_days as f64 / known as f64 };
+        Self { line, groups, totals, attended_half_days, attended_part }
+    }
+
+    /// A figure of reasons or tardies.
+    fn few(&self, of: fn(&Totals) -> u64) -> Option<u64> {
+        let Some(figures) = self.groups else { return Some(of(&self.totals)) };
+        figures.total(self.line.by_student.iter().map(|(student, totals)| (*student, of(totals))))
+    }
+
+    /// A number of late arrivals, exact or by those of each student.
+    fn late<I: Iterator<Item = (PersonId, u64)>>(&self, exact: u64, of_each: impl FnOnce() -> I) -> Option<u64> {
+        self.groups.map_or(Some(exact), |figures| figures.total(of_each()))
+    }
+}
+
+fn attendance_line(group: GroupName, shown: &Shown<'_>) -> AttendanceLine {
+    let Shown { line, totals, .. } = shown;
     AttendanceLine {
         group,
         suppressed: false,
         students: Some(line.figures.students() as u64),
         days_in_session: line.days_in_session,
         enrolled_half_days: Some(totals.enrolled_half_days),
-        attended_half_days: Some(totals.attended_half_days()),
+        attended_half_days: Some(shown.attended_half_days),
         absent_half_days: Some(totals.absent_half_days),
-        excused_half_days: Some(totals.excused_half_days),
-        unexcused_half_days: Some(totals.unexcused_half_days),
-        unexplained_half_days: Some(totals.unexplained_half_days),
+        excused_half_days: shown.few(|totals| totals.excused_half_days),
+        unexcused_half_days: shown.few(|totals| totals.unexcused_half_days),
+        unexplained_half_days: shown.few(|totals| totals.unexplained_half_days),
         unknown_half_days: Some(totals.unknown_half_days),
-        tardies: Some(totals.tardies),
+        tardies: shown.few(|totals| totals.tardies),
         adm: line.averages.adm,
-        ada: line.averages.ada,
-        rate: line.averages.rate,
+        ada: line.averages.ada.map(|ada| ada * shown.attended_part),
+        rate: line.averages.rate.map(|rate| rate * shown.attended_part),
     }
 }
 
-fn late_line(group: GroupName, line: &Line, scope: &Scope) -> LateLine {
-    let classes = line.late.classes();
-    let counts = classes.iter().map(|class| (((), class.from_min), class.students as u64)).collect();
-    let hidden = withhold(&counts, N_MIN, Totals::Rows);
-    let shown = |from_min: u32| !scope.aggregates || !hidden.cells.contains(&((), from_min));
-    let known = Some(line.late.known()).filter(|_| !scope.aggregates || hidden.rows.is_empty());
-    let percentile = |percent| line.late.percentile(percent).filter(|_| !scope.aggregates || hidden.cells.is_empty());
+fn late_line(group: GroupName, shown: &Shown<'_>) -> LateLine {
+    let late = &shown.line.late;
+    let classes = late.classes();
+    let all = || classes.iter().flat_map(|class| late.of_each(Some(class.from_min))).fold(HashMap::new(), sum_up).into_iter();
+    let percentile = |percent| late.percentile(percent).filter(|_| shown.groups.is_none());
+    let class = |class: &Class| LateClass {
+        from_min: class.from_min,
+        to_min: class.to_min,
+        arrivals: shown.late(class.arrivals, || late.of_each(Some(class.from_min))),
+    };
     LateLine {
         group,
         suppressed: false,
-        arrivals: known,
-        time_unknown: known.map(|_| line.late.unknown()),
+        arrivals: shown.late(late.known(), all),
+        time_unknown: shown.late(late.unknown(), || late.of_each(None)),
         median_min: percentile(50),
         p90_min: percentile(90),
-        classes: classes
-            .iter()
-            .map(|class| LateClass {
-                from_min: class.from_min,
-                to_min: class.to_min,
-                arrivals: shown(class.from_min).then_some(class.arrivals),
-            })
-            .collect(),
+        classes: classes.iter().map(class).collect(),
     }
+}
+
+fn sum_up(mut sums: HashMap<PersonId, u64>, (student, arrivals): (PersonId, u64)) -> HashMap<PersonId, u64> {
+    *sums.entry(student).or_default() += arrivals;
+    sums
 }
 
 /// Membership, attendance and absence: ADM, ADA and rate, with the exact half-days that they come from.
@@ -219,9 +268,8 @@ pub async fn attendance(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Json<AttendanceReport>, ApiError> {
-    let shown = |group, line: &Line, _: &Scope| attendance_line(group, line);
     let hidden = |group| AttendanceLine { group, suppressed: true, ..AttendanceLine::default() };
-    let (heading, items, total) = lines(&state, &caller, &query, "attendance", shown, hidden).await?;
+    let (heading, items, total) = lines(&state, &caller, &query, "attendance", attendance_line, hidden).await?;
     Ok(Json(AttendanceReport { heading, by: query.by, items, total }))
 }
 
@@ -237,11 +285,10 @@ pub async fn tardies(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Json<TardyReport>, ApiError> {
-    let shown = |group, line: &Line, _: &Scope| {
-        let totals = line.figures.totals();
-        let attended = totals.attended_half_days();
-        let rate = (attended > 0).then(|| 2.0 * totals.tardies as f64 / attended as f64);
-        TardyLine { group, suppressed: false, tardies: Some(totals.tardies), rate }
+    let shown = |group, shown: &Shown<'_>| {
+        let (tardies, attended) = (shown.few(|totals| totals.tardies), shown.attended_half_days);
+        let rate = tardies.filter(|_| attended > 0).map(|tardies| 2.0 * tardies as f64 / attended as f64);
+        TardyLine { group, suppressed: false, tardies, rate }
     };
     let hidden = |group| TardyLine { group, suppressed: true, ..TardyLine::default() };
     let (heading, items, total) = lines(&state, &caller, &query, "tardies", shown, hidden).await?;
@@ -278,9 +325,8 @@ pub async fn unexplained(
     caller: Caller,
     Params(query): Params<ReportQuery>,
 ) -> Result<Json<UnexplainedReport>, ApiError> {
-    let shown = |group, line: &Line, _: &Scope| {
-        let totals = line.figures.totals();
-        let (absent, unexplained) = (Some(totals.absent_half_days), Some(totals.unexplained_half_days));
+    let shown = |group, shown: &Shown<'_>| {
+        let (absent, unexplained) = (Some(shown.totals.absent_half_days), shown.few(|totals| totals.unexplained_half_days));
         UnexplainedLine { group, suppressed: false, absent_half_days: absent, unexplained_half_days: unexplained }
     };
     let hidden = |group| UnexplainedLine { group, suppressed: true, ..UnexplainedLine::default() };

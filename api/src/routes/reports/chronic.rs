@@ -6,13 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use rollcall_analytics::facts::report::{self, Absences, Group, StudentTotals};
 use rollcall_model::ids::{PersonId, SchoolId, SectionId};
-use rollcall_model::reports::suppress::{N_MIN, Totals as Shown, withhold};
 use rollcall_model::reports::{Tier, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::withheld::Table;
-use super::{By, GroupName, Heading, ReportQuery, Scope, name, scope, turn};
+use super::{By, GroupName, Heading, ReportQuery, Scope, name, scope, turn, withheld};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
 use crate::problem::{ApiError, Problem};
@@ -75,20 +73,22 @@ pub struct ChronicReport {
 /// Students of one group by tier.
 #[derive(Clone, Default)]
 struct Tiers {
-    by_tier: BTreeMap<Tier, u64>,
-    chronic: u64,
+    by_tier: BTreeMap<Tier, Vec<PersonId>>,
+    chronic: Vec<PersonId>,
 }
 
 impl Tiers {
-    fn add(&mut self, totals: &Totals, chronic: bool) {
+    fn add(&mut self, student: PersonId, totals: &Totals, chronic: bool) {
         if let Some(tier) = totals.tier() {
-            *self.by_tier.entry(tier).or_default() += 1;
-            self.chronic += u64::from(chronic);
+            self.by_tier.entry(tier).or_default().push(student);
+            if chronic {
+                self.chronic.push(student);
+            }
         }
     }
 
     fn students(&self) -> u64 {
-        self.by_tier.values().sum()
+        self.by_tier.values().map(|students| students.len() as u64).sum()
     }
 }
 
@@ -118,21 +118,25 @@ pub async fn chronic_absence(
     };
     let groups = groups(&caller, &scope, query.by, &found);
     let mut total = Tiers::default();
-    found.by_student.values().for_each(|student| total.add(&student.totals, is_chronic(&caller, &scope, student)));
+    found.by_student.iter().for_each(|(id, student)| total.add(*id, &student.totals, is_chronic(&caller, &scope, student)));
     let (items, total) = lines(&state, &caller, &scope, query.by, groups, total);
-    let chronic_students = match scope.aggregates {
-        true => None,
-        false => Some(students(&state, &caller, &scope, &found).await?),
+    let chronic_students = match &scope.groups {
+        Some(_) => None,
+        None => Some(students(&state, &caller, &scope, &found).await?),
     };
-    let unknown_share = total.students.and_then(|_| unknown_share(&found));
+    let unknown_share = total.students.and_then(|_| unknown_share(&scope, &found));
     Ok(Json(ChronicReport { heading: scope.heading(), by: query.by, items, total, unknown_share, chronic_students }))
 }
 
-fn unknown_share(found: &Absences) -> Option<f64> {
-    let totals = || found.by_student.values().map(|student| &student.totals);
-    let enrolled: u64 = totals().map(|totals| totals.enrolled_half_days).sum();
-    let unknown: u64 = totals().map(|totals| totals.unknown_half_days).sum();
-    (enrolled > 0).then(|| unknown as f64 / enrolled as f64)
+fn unknown_share(scope: &Scope, found: &Absences) -> Option<f64> {
+    let of_each = |of: fn(&Totals) -> u64| found.by_student.iter().map(move |(id, student)| (*id, of(&student.totals)));
+    let enrolled: u64 = of_each(|totals| totals.enrolled_half_days).map(|(_, half_days)| half_days).sum();
+    let unknown = of_each(|totals| totals.unknown_half_days);
+    let unknown = match &scope.groups {
+        Some(figures) => figures.total(unknown)?,
+        None => unknown.map(|(_, half_days)| half_days).sum(),
+    };
+    (enrolled > 0).then(|| (unknown as f64 / enrolled as f64).min(1.0))
 }
 
 pub(super) fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals) -> bool {
@@ -141,19 +145,20 @@ pub(super) fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals
 
 fn groups(caller: &Caller, scope: &Scope, by: By, found: &Absences) -> BTreeMap<Group, Tiers> {
     let mut groups: BTreeMap<Group, Tiers> = BTreeMap::new();
-    let mut add =
-        |group: Group, student: &StudentTotals| groups.entry(group).or_default().add(&student.totals, is_chronic(caller, scope, student));
+    let mut add = |group: Group, id: PersonId, student: &StudentTotals| {
+        groups.entry(group).or_default().add(id, &student.totals, is_chronic(caller, scope, student));
+    };
     match by {
-        By::School => found.by_school.iter().for_each(|((school, _), student)| add(Group::School(*school), student)),
-        By::Grade | By::Week => found.by_student.values().for_each(|student| add(Group::Grade(student.grade.clone()), student)),
+        By::School => found.by_school.iter().for_each(|((school, id), student)| add(Group::School(*school), *id, student)),
+        By::Grade | By::Week => found.by_student.iter().for_each(|(id, student)| add(Group::Grade(student.grade.clone()), *id, student)),
         By::Section => {
             let sections = caller.directory.roster.sections.values().filter(|section| scope.asked.schools.contains(&section.school));
             let wanted = |id| scope.asked.sections.as_ref().is_none_or(|sections| sections.contains(id));
             for section in sections.filter(|section| wanted(&section.id)) {
-                for student in
-                    enrolled(caller, scope, section.id).iter().filter_map(|student| found.by_school.get(&(section.school, *student)))
-                {
-                    add(Group::Section(section.id), student);
+                for id in enrolled(caller, scope, section.id) {
+                    if let Some(student) = found.by_school.get(&(section.school, id)) {
+                        add(Group::Section(section.id), id, student);
+                    }
                 }
             }
         }
@@ -166,8 +171,7 @@ pub(super) fn enrolled(caller: &Caller, scope: &Scope, section: SectionId) -> BT
     caller.directory.students_of(section, scope.asked.to).collect()
 }
 
-/// The lines and the total, cut to what the caller may see. A student's tier is as sensitive as the student, so each cell
-/// of the table of groups and tiers is a group of its own.
+/// The lines and the total, as the caller may see them. A student's tier is as sensitive as the student, so each count is a figure by itself.
 fn lines(
     state: &ApiState,
     caller: &Caller,
@@ -176,46 +180,37 @@ fn lines(
     groups: BTreeMap<Group, Tiers>,
     total: Tiers,
 ) -> (Vec<ChronicLine>, ChronicLine) {
-    if !scope.aggregates {
-        let items = groups.iter().map(|(group, tiers)| line(name(caller, group), tiers, None::<fn(Tier) -> bool>, true));
-        return (items.collect(), line(GroupName::default(), &total, None::<fn(Tier) -> bool>, true));
-    }
-    let table = Table::of(&state.store, &scope.asked);
-    let hides = |group: &Group| matches!(group, Group::School(school) if table.hides(*school));
-    let everything = scope.one_of_many && scope.asked.schools.iter().any(|school| table.hides(*school));
-    let cells = |tiers: &Tiers| Tier::ALL.map(|tier| (tier, tiers.by_tier.get(&tier).copied().unwrap_or(0)));
-    let counts = groups.iter().flat_map(|(group, tiers)| cells(tiers).map(|(tier, n)| ((group.clone(), tier), n))).collect();
-    let hidden = withhold(&counts, N_MIN, if by == By::Section { Shown::Rows } else { Shown::RowsAndColumns });
-    let one_row = cells(&total).into_iter().map(|(tier, n)| (((), tier), n)).collect();
-    let of_total = withhold(&one_row, N_MIN, Shown::Rows);
-    let items = groups.iter().map(|(group, tiers)| {
-        let gone = everything || hides(group);
-        let shown = |tier| !gone && !hidden.cells.contains(&(group.clone(), tier));
-        line(name(caller, group), tiers, Some(shown), !gone && !hidden.rows.contains(group))
-    });
-    let shown = |tier| !everything && !of_total.cells.contains(&((), tier)) && !hidden.columns.contains(&tier);
-    (items.collect(), line(GroupName::default(), &total, Some(shown), !everything && of_total.rows.is_empty()))
+    let Some(figures) = &scope.groups else {
+        let all = |tiers: &[PersonId]| Some(tiers.len() as u64);
+        let items = groups.iter().map(|(group, tiers)| line(name(caller, group), tiers, Some(tiers.students()), all));
+        return (items.collect(), line(GroupName::default(), &total, Some(total.students()), all));
+    };
+    let counts = groups.iter().map(|(group, tiers)| (group.clone(), tiers.students())).collect();
+    let withheld = withheld::of(&state.store, scope, by, &counts);
+    let shown = |students: &[PersonId]| figures.students(students.iter().copied());
+    let cut = |group: GroupName, tiers: &Tiers, is_withheld: bool| match is_withheld {
+        true => ChronicLine { group, suppressed: true, ..ChronicLine::default() },
+        false => line(group, tiers, Some(tiers.students()), shown),
+    };
+    let items = groups.iter().map(|(group, tiers)| cut(name(caller, group), tiers, withheld.line(group)));
+    (items.collect(), cut(GroupName::default(), &total, withheld.total()))
 }
 
-/// `withheld` says which tiers are shown to somebody who has no right to single students; `None`: all is shown.
-fn line(group: GroupName, tiers: &Tiers, withheld: Option<impl Fn(Tier) -> bool>, students_shown: bool) -> ChronicLine {
-    let count = |tier: Tier| tiers.by_tier.get(&tier).copied().unwrap_or(0);
-    let shown = |tier: Tier| withheld.as_ref().is_none_or(|shown| shown(tier));
-    let of = |tier: Tier| shown(tier).then(|| count(tier));
-    let all = Tier::ALL.iter().all(|tier| shown(*tier)) && students_shown;
-    // With a minimum of enrolled days it is not the sum of two tiers, and could be subtracted from it.
-    let aside = [tiers.chronic, tiers.students() - tiers.chronic, count(Tier::Moderate) + count(Tier::Severe) - tiers.chronic];
-    let safe = withheld.is_none() || aside.iter().all(|n| !(1..N_MIN).contains(n));
-    ChronicLine {
+/// `count` says how many there are of a list of students, or nothing.
+fn line(group: GroupName, tiers: &Tiers, students: Option<u64>, count: impl Fn(&[PersonId]) -> Option<u64>) -> ChronicLine {
+    let of = |tier: Tier| count(tiers.by_tier.get(&tier).map_or(&[], Vec::as_slice));
+    let line = ChronicLine {
         group,
-        suppressed: !all,
-        students: students_shown.then(|| tiers.students()),
+        suppressed: false,
+        students,
         satisfactory: of(Tier::Satisfactory),
         at_risk: of(Tier::AtRisk),
         moderate: of(Tier::Moderate),
         severe: of(Tier::Severe),
-        chronic: (all && safe).then_some(tiers.chronic),
-    }
+        chronic: count(&tiers.chronic),
+    };
+    let counts = [line.satisfactory, line.at_risk, line.moderate, line.severe, line.chronic];
+    ChronicLine { suppressed: counts.contains(&None), ..line }
 }
 
 async fn students(state: &ApiState, caller: &Caller, scope: &Scope, found: &Absences) -> Result<Vec<ChronicStudent>, ApiError> {

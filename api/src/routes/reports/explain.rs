@@ -125,7 +125,7 @@ pub async fn explain(
         caller.person(student)?;
     }
     let mut scope = scope(&state, &caller, &report, "explain").await?;
-    require(!scope.aggregates, "this account may not see single students")?;
+    scope.require_students()?;
     if let Some(student) = query.student {
         let own = scope.asked.students.as_ref().is_none_or(|students| students.contains(&student));
         require(own, "this account may not see this student")?;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use rollcall_analytics::facts::report::{Grain, Group};
 use rollcall_analytics::facts::{Asked, Reader};
+use rollcall_analytics::query::GroupFigures;
 use rollcall_model::ids::{PersonId, SchoolId, SectionId};
 use rollcall_model::time::{UtcMillis, rfc3339};
 use rollcall_store::audit;
@@ -29,6 +30,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::caller::{Caller, require};
 use crate::dates;
 use crate::problem::ApiError;
+use crate::query::query_caller;
 use crate::rights::{self, Reports};
 use crate::state::ApiState;
 
@@ -114,20 +116,29 @@ pub struct Heading {
     #[serde(with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub as_of: UtcMillis,
+    /// Reasons of absence, tardies, classes of late arrivals and tiers are given with a small uncertainty that hides any single student, and
+    /// withheld where about a dozen students or fewer stand behind them; nothing changes for what is asked again after
+    /// fewer than ten students' days were corrected. The other figures are exact.
+    pub approximate: bool,
 }
 
 /// What a caller may have of what was asked for.
 struct Scope {
     asked: Asked,
-    /// Groups that are too small are withheld, and nobody is named.
-    aggregates: bool,
+    /// For who gets aggregates only: groups that are too small are withheld, nobody is named, and this makes the figures of few.
+    groups: Option<GroupFigures>,
     /// One school out of several was asked for.
     one_of_many: bool,
 }
 
 impl Scope {
     fn heading(&self) -> Heading {
-        Heading { from: self.asked.from, to: self.asked.to, as_of: self.asked.as_of }
+        Heading { from: self.asked.from, to: self.asked.to, as_of: self.asked.as_of, approximate: self.groups.is_some() }
+    }
+
+    /// That the caller may see single students.
+    fn require_students(&self) -> Result<(), ApiError> {
+        require(self.groups.is_none(), "this account may not see single students")
     }
 
     fn reader(&self, state: &ApiState) -> Reader {
@@ -178,7 +189,8 @@ async fn scope(state: &ApiState, caller: &Caller, query: &ReportQuery, report: &
     audit::record(&mut tenant, caller.district, "report.read", Some(report), detail).await?;
     tenant.commit().await?;
     let one_of_many = of_many && asked.schools.len() == 1;
-    Ok(Scope { asked, aggregates: may == Reports::Aggregates, one_of_many })
+    let groups = (may == Reports::Aggregates).then(|| state.queries.group_figures(&query_caller(state, caller)));
+    Ok(Scope { asked, groups, one_of_many })
 }
 
 /// The sections that a teacher teaches today, with the date on which that is asked.

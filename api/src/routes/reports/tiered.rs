@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::chronic::{self, ChronicStudent, Counted};
 use super::part::Grade;
 use super::{By, Heading, ReportQuery, Scope, scope, turn};
-use crate::caller::{Caller, require};
+use crate::caller::Caller;
 use crate::extract::Params;
 use crate::page;
 use crate::problem::{ApiError, Problem};
@@ -108,7 +108,7 @@ pub async fn students(
     let report =
         ReportQuery { from: query.from, to: query.to, by: By::School, as_of: query.as_of, school: query.school, section: query.section };
     let scope = scope(&state, &caller, &report, "chronic_absence_students").await?;
-    require(!scope.aggregates, "this account may not see single students")?;
+    scope.require_students()?;
     let found = {
         let _turn = turn(&state).await?;
         report::absences(&mut scope.reader(&state)).await?

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rollcall_analytics::facts::report::{Group, Report};
+use rollcall_analytics::facts::report::Group;
 use rollcall_analytics::facts::{Asked, Reader};
 use rollcall_model::ids::SchoolId;
 use rollcall_model::reports::suppress::{self, N_MIN, Totals};
@@ -33,19 +33,19 @@ impl Withheld {
     }
 }
 
-/// Nothing for those who may see students.
-pub(super) fn of(store: &Store, scope: &Scope, by: By, report: &Report) -> Withheld {
-    if !scope.aggregates {
+/// By the students of each line; nothing for those who may see students.
+pub(super) fn of(store: &Store, scope: &Scope, by: By, lines: &BTreeMap<Group, u64>) -> Withheld {
+    if scope.groups.is_none() {
         return Withheld::default();
     }
     let table = Table::of(store, &scope.asked);
     let one_row = |counts: BTreeMap<((), Group), u64>| suppress::withhold(&counts, N_MIN, Totals::Rows);
-    let counted = || report.lines.iter().map(|(group, line)| (((), group.clone()), line.fewest())).collect();
+    let counted = || lines.iter().map(|(group, students)| (((), group.clone()), *students)).collect();
     let school = scope.asked.schools.first().copied().filter(|_| scope.one_of_many);
     let mut withheld = Withheld { everything: school.is_some_and(|school| table.hides(school)), ..Withheld::default() };
     match (by, school) {
         (By::Section, _) => {
-            let small = report.lines.iter().filter(|(_, line)| (1..N_MIN).contains(&line.fewest()));
+            let small = lines.iter().filter(|(_, students)| (1..N_MIN).contains(*students));
             withheld.lines = small.map(|(group, _)| group.clone()).collect();
         }
         (By::School, _) => {
