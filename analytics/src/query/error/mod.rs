@@ -172,7 +172,10 @@ fn of_schema(error: &SchemaError, place: Option<Place>, sql: &str, help: Option<
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
-            let hint = nearest(&field.name, known.iter().copied()).map(did_you_mean);
+            // Another table of the query has it.
+            let elsewhere = valid_fields.iter().find(|column| column.name == field.name);
+            let elsewhere = elsewhere.and_then(|column| Some(format!("{}.{}", column.relation.as_ref()?.table(), column.name)));
+            let hint = elsewhere.as_deref().or_else(|| nearest(&field.name, known.iter().copied())).map(did_you_mean);
             let place = place.or_else(|| place::only(sql, &field.name));
             let name = field.relation.as_ref().filter(|_| known.contains(&field.name.as_str()));
             let name = name.map_or_else(|| field.name.clone(), |table| format!("{}.{}", table.table(), field.name));

@@ -68,6 +68,11 @@ async fn errors_name_the_place_and_the_nearest_name() {
         ("select minutes,\n  from from events", place(2, 3), None),
         ("select minuets from events", place(1, 8), Some("did you mean \"minutes\"?")),
         ("select minutes\nfrom evnts", place(2, 6), Some("did you mean \"events\"?")),
+        (
+            "select p.minutes from events a join (select section from places) p on p.section = a.section",
+            place(1, 8),
+            Some("did you mean \"a.minutes\"?"),
+        ),
         ("select e.minutes,\n  e.scool from events e", place(2, 3), Some("did you mean \"school\"?")),
     ];
     for (sql, place, hint) in cases {
