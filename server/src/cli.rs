@@ -129,6 +129,9 @@ pub struct Simulate {
     /// Events of learning apps a second over all tablets
     #[arg(long, default_value_t = 20.0)]
     pub activity_per_s: f64,
+    /// Nobody leaves for good: when everybody has arrived, a few go out and come back, without end
+    #[arg(long)]
+    pub stay: bool,
     /// Stop after this many seconds instead of when everybody has arrived and left
     #[arg(long, value_name = "SECONDS")]
     pub run_for_s: Option<u64>,

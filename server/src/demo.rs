@@ -15,6 +15,7 @@ use rollcall_model::event::DeviceKind;
 use rollcall_model::ids::PersonId;
 use rollcall_roster::synthetic::{self, DayShape, Plan};
 use rollcall_roster::{LoadOptions, Roster};
+use rollcall_store::embedded::EmbeddedPostgres;
 use rollcall_store::admin::{self, NewAccount, NewDevice};
 use rollcall_store::engagement::{self, Consent, Purpose};
 use rollcall_store::password::Passwords;
@@ -26,9 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Demo;
 use crate::config::Config;
 use crate::database::{Database, Use};
+use crate::folder_lock::FolderLock;
 use crate::simulate::{Plan as Simulation, PlannedBadge, PlannedDevice};
 
 const MARKER: &str = ".rollcall-demo";
+const LOCK: &str = "demo.lock";
 const DISTRICT: &str = "Demo District";
 const PASSWORD: &str = "rollcall-demo";
 const WEARABLES_PER_SCHOOL: usize = 3;
@@ -53,7 +56,7 @@ pub fn data_dir(config: &Config, named: bool) -> PathBuf {
 
 pub async fn run(mut config: Config, demo: &Demo, named: bool, stop: CancellationToken) -> Result<()> {
     config.data_dir = data_dir(&config, named);
-    prepare_folder(&config.data_dir)?;
+    let _lock = prepare_folder(&config.data_dir).await?;
     let http = address(demo.http.as_deref(), config.http)?;
     let mqtt = address(demo.mqtt.as_deref(), config.mqtt)?;
     println!("seeding {} schools with {} students each", demo.schools, demo.students);
@@ -82,20 +85,24 @@ pub async fn run(mut config: Config, demo: &Demo, named: bool, stop: Cancellatio
     outcome
 }
 
-fn prepare_folder(dir: &Path) -> Result<()> {
+/// Empties the folder; it is this demo's while the lock is held.
+async fn prepare_folder(dir: &Path) -> Result<FolderLock> {
+    let is_taken = || format!("a demo is running in {}; stop it first, or name another folder with --data-dir", dir.display());
     if dir.exists() {
         let empty = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_none();
         if !empty && !dir.join(MARKER).exists() {
             bail!("{} is not the folder of an earlier demo; name an empty one with --data-dir", dir.display());
         }
+        let _earlier = (FolderLock::take_as(dir, LOCK, is_taken)?, FolderLock::take(dir)?);
         if rollcall_store::embedded::running_url(dir, "rollcall").is_some() {
-            bail!("a demo is running in {}; stop it first, or name another folder with --data-dir", dir.display());
+            // Its demo was killed, and could not stop it.
+            EmbeddedPostgres::start(dir).await?.stop().await;
         }
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     std::fs::write(dir.join(MARKER), "made by rollcall demo; emptied at every start\n")?;
-    Ok(())
+    FolderLock::take_as(dir, LOCK, is_taken)
 }
 
 /// The wished address, which must be free; without a wish the usual one, or a free port where that is taken.
@@ -238,6 +245,7 @@ fn start_simulator(config: &Config, demo: &Demo, plan: &Path) -> Result<Child> {
         .arg(plan)
         .args(["--arrivals-per-s", &arrivals_per_s.to_string()])
         .args(["--activity-per-s", &activity_per_s.to_string()])
+        .arg("--stay")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -12,7 +12,13 @@ pub struct FolderLock {
 
 impl FolderLock {
     pub fn take(dir: &Path) -> Result<Self> {
-        let path = dir.join("server.lock");
+        let is_taken = || format!("another rollcall serve works in {}; stop it or choose another folder with --data-dir", dir.display());
+        Self::take_as(dir, "server.lock", is_taken)
+    }
+
+    /// The same by a file of its own, with what is said when another process holds it.
+    pub fn take_as(dir: &Path, name: &str, is_taken: impl FnOnce() -> String) -> Result<Self> {
+        let path = dir.join(name);
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -22,7 +28,7 @@ impl FolderLock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(std::fs::TryLockError::WouldBlock) => {
-                bail!("another rollcall serve works in {}; stop it or choose another folder with --data-dir", dir.display())
+                bail!(is_taken())
             }
             Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }

@@ -5,6 +5,7 @@
 //! fixes; a few badges are read twice, one gate loses the network for a while and sends its queue when it returns.
 //! Sequence numbers start at the wall clock's milliseconds, so that a simulator that is started again goes on above them.
 
+mod passages;
 mod tablets;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_util::sync::CancellationToken;
 
+use self::passages::{Passage, Passages};
 use self::tablets::Arrived;
 use crate::cli::Simulate;
 
@@ -115,7 +117,7 @@ pub async fn run(options: &Simulate, stop: CancellationToken) -> Result<u64> {
     Ok(sent)
 }
 
-/// Lets the students arrive, then leave, and hands each scan to a gate of their school.
+/// Lets the students arrive, then leave or stay, and hands each scan to a gate of their school.
 async fn morning(
     options: &Simulate,
     plan: &Plan,
@@ -131,30 +133,30 @@ async fn morning(
     badges.retain(|_| !random.random_bool(STAY_AWAY));
     let end = options.run_for_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut sent = 0;
-    for direction in ["in", "out"] {
-        for badge in &badges {
-            let pause = Duration::from_secs_f64(-random.random_range(f64::EPSILON..1.0).ln() / options.arrivals_per_s.max(0.001));
-            let due = Instant::now() + pause;
-            tokio::select! {
-                () = sleep_until(end.map_or(due, |end| end.min(due))) => {}
-                () = stop.cancelled() => return sent,
-            }
-            if end.is_some_and(|end| Instant::now() >= end) {
-                return sent;
-            }
-            let of_school: Vec<_> = gates.iter().filter(|(school, _)| *school == badge.school).collect();
-            let Some((_, gate)) = of_school.get(random.random_range(0..of_school.len().max(1))) else { continue };
-            let scan = Scan { badge: badge.badge.clone(), ts_ms: now_ms(), direction };
-            match direction {
-                "in" => arrived.add(&badge.badge, &badge.school, &mut tablets),
-                _ => arrived.remove(&badge.badge),
-            }
-            let times = if random.random_bool(READ_TWICE) { 2 } else { 1 };
-            for _ in 0..times {
-                // A full queue means a gate that cannot send: a real one would drop its oldest, this one the newest.
-                if gate.try_send(scan.clone()).is_ok() {
-                    sent += 1;
-                }
+    let mut passages = Passages::new(badges.len(), options.stay);
+    while let Some(Passage { who, direction, pauses }) = passages.next(&mut random) {
+        let badge = badges[who];
+        let pause = -random.random_range(f64::EPSILON..1.0).ln() * pauses / options.arrivals_per_s.max(0.001);
+        let due = Instant::now() + Duration::from_secs_f64(pause);
+        tokio::select! {
+            () = sleep_until(end.map_or(due, |end| end.min(due))) => {}
+            () = stop.cancelled() => return sent,
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return sent;
+        }
+        let of_school: Vec<_> = gates.iter().filter(|(school, _)| *school == badge.school).collect();
+        let Some((_, gate)) = of_school.get(random.random_range(0..of_school.len().max(1))) else { continue };
+        let scan = Scan { badge: badge.badge.clone(), ts_ms: now_ms(), direction };
+        match direction {
+            "in" => arrived.add(&badge.badge, &badge.school, &mut tablets),
+            _ => arrived.remove(&badge.badge),
+        }
+        let times = if random.random_bool(READ_TWICE) { 2 } else { 1 };
+        for _ in 0..times {
+            // A full queue means a gate that cannot send: a real one would drop its oldest, this one the newest.
+            if gate.try_send(scan.clone()).is_ok() {
+                sent += 1;
             }
         }
     }
