@@ -25,7 +25,7 @@ pub enum Grain {
 }
 
 /// One part of a report.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Group {
     School(SchoolId),
     /// `None`: the directory has no grade.

@@ -12,7 +12,7 @@ export const why = {
   of: (label: string) => `Why this number? ${label}`,
   hint: 'Press a number to see the days, scans and marks that it was made of.',
   notYours:
-    'The school’s office can open each number down to its days, scans and marks. This account sees sums only; reasons, tardies and tiers are near the true number, so that they tell of no single student.',
+    'The school’s office can open each number down to its days, scans and marks. This account sees sums only. Reasons, tardies and tiers are near the true number, so that they tell of no single student.',
   figures: 'Figure',
   figure: {
     enrolled: 'All days', attended: 'Attended', absent: 'Absent', excused: 'Excused', unexcused: 'Unexcused',

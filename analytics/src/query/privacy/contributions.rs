@@ -9,6 +9,9 @@ const ID_BYTES: usize = 16;
 /// The bytes of a contribution in a state: rows, total.
 const CONTRIBUTION_BYTES: usize = 16;
 
+/// The most that one row contributes.
+const MOST: f64 = 1e18;
+
 /// What one student contributes to one figure.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Contribution {
@@ -22,18 +25,23 @@ impl Contribution {
         self.total += other.total;
     }
 
-    /// What a run of rows contributes: nulls, and values that are not finite, are left out.
+    /// What a run of rows contributes: nulls, and values that are not finite, are left out. No row contributes more than [`MOST`], so that no
+    /// sum ends where numbers do.
     fn of(values: &Float64Array, from: usize, to: usize) -> Self {
         let run = &values.values()[from..to];
         if values.null_count() == 0 {
-            let total: f64 = run.iter().sum();
+            let (mut total, mut most) = (0.0, 0.0_f64);
+            for value in run {
+                total += value;
+                most = most.max(value.abs());
+            }
             // A sum of which a part was not finite is not finite either.
-            if total.is_finite() {
+            if total.is_finite() && most <= MOST {
                 return Self { rows: run.len() as u64, total };
             }
         }
         let counted = run.iter().enumerate().filter(|(at, value)| values.is_valid(from + at) && value.is_finite());
-        counted.fold(Self::default(), |sum, (_, value)| Self { rows: sum.rows + 1, total: sum.total + value })
+        counted.fold(Self::default(), |sum, (_, value)| Self { rows: sum.rows + 1, total: sum.total + value.clamp(-MOST, MOST) })
     }
 }
 

@@ -28,7 +28,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator,
 
 use super::contributions::Contribution;
 use super::gathered::Gathered;
-use super::given::{Evidence, Given};
+use super::given::{Evidence, Given, coarse};
 use super::noise::{Drawn, Hash, Noise, TOTAL, WANTED};
 use super::values::{OfGroup, STUDENTS_KEPT, Who};
 use crate::query::caller::PrivacyKey;
@@ -45,6 +45,9 @@ const STEPS: f64 = 1_024.0;
 
 /// By so many students a group with its noise is larger than the smallest that may be shown.
 const MARGIN: f64 = 4.0;
+
+/// What a student contributes at least, or it is nothing: a small part of the least unit.
+const LEAST: f64 = 1e-12;
 
 /// A group of so many is shown whatever is drawn.
 const LARGE: usize = STUDENTS_KEPT;
@@ -63,8 +66,9 @@ pub enum Kind {
     Values = 5,
 }
 
-/// What is remembered of groups, beside the kinds of figures.
-const GROUP: u64 = 0;
+/// What is remembered of groups, beside the kinds of figures: how many students they have, and their noise.
+const GROUP_SIZE: u64 = 1 << 61;
+const GROUP_NOISE: u64 = 1 << 62;
 
 /// Name of the figure of the value at a place, from none.
 pub fn field_name(place: usize) -> String {
@@ -190,14 +194,16 @@ impl Told {
         if count == 0 {
             return 0.0;
         }
-        let careful = (count as f64 + drawn.noise(Kind::Persons).laplace(TOTAL) - MARGIN).round().max(1.0);
-        if count < self.group_min {
-            return careful.min(self.group_min as f64 - 1.0);
+        let (mut told, mut noise) = (count as f64, drawn.noise(Kind::Persons).laplace(TOTAL));
+        if count >= self.group_min {
+            // Nearly the same students draw the same, and one more or less of them counts like those who were asked for first, so that neither says
+            // who is among them. Otherwise their number is their own: no group of ten is shown because a larger one was.
+            let known = self.once(GROUP_SIZE, evidence.clone(), Some(told)).unwrap_or(told);
+            told = if (known - told).abs() <= 1.0 { known } else { told };
+            noise = self.once(GROUP_NOISE, evidence, Some(noise)).unwrap_or(noise);
         }
-        if count >= LARGE {
-            return careful;
-        }
-        self.once(GROUP, evidence, Some(careful)).unwrap_or(careful)
+        let careful = (told + noise - MARGIN).round().max(1.0);
+        if count < self.group_min { careful.min(self.group_min as f64 - 1.0) } else { careful }
     }
 
     /// The figure, or the one that was given of nearly the same evidence.
@@ -211,6 +217,7 @@ impl Told {
         // In an order that neither files nor threads change.
         students.sort_unstable_by_key(|(student, _)| *student);
         let rows = |students: &[(u128, Contribution)]| self.blurred(students, Kind::Rows, day, |student| student.rows as f64);
+        let told = |kind: Kind, (evidence, figure): (Evidence, f64)| self.once(kind as u64, evidence, Some(figure));
         match kind {
             Kind::Persons => {
                 self.enough(students.iter().map(|(student, _)| *student))?;
@@ -224,13 +231,17 @@ impl Told {
                 self.once(Kind::Persons as u64, evidence, Some(figure))
             }
             // Everybody who contributed did so by a row at least.
-            Kind::Rows => rows(&students).map(|rows| rows.round().max(0.0)),
-            Kind::Sum => self.total(students, day),
+            Kind::Rows => told(kind, rows(&students)?).map(|rows| rows.round().max(0.0)),
+            Kind::Sum => told(kind, self.total(students, day)?),
             // Made of the students of each value, see `values`.
             Kind::Values => None,
             Kind::Average => {
-                let rows = rows(&students)?;
-                Some(self.total(students, day)? / rows.max(1.0))
+                let (of_rows, rows) = rows(&students)?;
+                let (of_total, total) = self.total(students, day)?;
+                // Remembered as a whole: rows and totals that were told at other times have no quotient. Averages of nearly the same totals over
+                // other rows are others.
+                let over = self.given.known_as(Kind::Rows as u64, self.group_min as u64, of_rows);
+                self.once(kind as u64 ^ over << 8, of_total, Some(total / rows.max(1.0)))
             }
         }
     }
@@ -247,8 +258,9 @@ impl Told {
         Some(values.values().filter(is_shown).count() as f64)
     }
 
-    fn total(&self, mut students: Vec<(u128, Contribution)>, day: Option<i32>) -> Option<f64> {
-        students.retain(|(_, contribution)| contribution.total != 0.0);
+    fn total(&self, mut students: Vec<(u128, Contribution)>, day: Option<i32>) -> Option<(Evidence, f64)> {
+        // What is too little for a unit is nothing.
+        students.retain(|(_, contribution)| contribution.total.abs() >= LEAST);
         self.blurred(&students, Kind::Sum, day, |student| student.total)
     }
 
@@ -262,14 +274,14 @@ impl Told {
         (are_many || self.careful(students) >= self.group_min as f64).then_some(())
     }
 
-    /// The total of the cut contributions, with noise of their unit.
+    /// The total of the cut contributions, with noise of their unit, and by whom it was made.
     fn blurred(
         &self,
         students: &[(u128, Contribution)],
         kind: Kind,
         day: Option<i32>,
         value: impl Fn(&Contribution) -> f64,
-    ) -> Option<f64> {
+    ) -> Option<(Evidence, f64)> {
         self.enough(students.iter().map(|(student, _)| *student))?;
         let mut drawn = Drawn::new(&self.key, day);
         let hashes: Vec<Hash> = students.iter().map(|(student, _)| drawn.hash(*student, b"")).collect();
@@ -290,7 +302,7 @@ impl Told {
             let of = to.map(|to| rounded(value(contribution) / to));
             drawn.add(*student, &of[0].to_be_bytes());
             evidence.add(hash);
-            evidence.relate(hash, to, of);
+            evidence.relate(hash, to, of.map(coarse));
             relations.push(of[0].abs());
         }
         let noise = drawn.noise(kind);
@@ -303,7 +315,7 @@ impl Told {
         let told = cut.iter().map(|value| value.clamp(-unit, unit)).sum::<f64>() + unit.copysign(chosen) * noise.laplace(TOTAL);
         // What is added to contributions in later digits than relations have draws no other noise, so it may not show.
         let step = unit / STEPS;
-        self.once(kind as u64, evidence, Some((told / step).round() * step))
+        Some((evidence, (told / step).round() * step))
     }
 }
 

@@ -42,11 +42,17 @@ const EXACT: usize = 4 * GENERATION;
 /// By so many students more, at most, two figures are the same.
 const SPREAD: u64 = 5;
 
+/// Sets with one least hash in common that are compared with another, the newest.
+const CANDIDATES: usize = 256;
+
 /// Least hashes of a set.
 const LEAST: usize = 8;
 
 /// Counters of a sketch.
 const COUNTERS: usize = 64;
+
+/// Beside what figures are about: the numbers by which their evidence is known.
+const NUMBERS: u64 = 1 << 60;
 
 /// Members of a set, counted so that few differences show as few.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -98,12 +104,12 @@ impl Evidence {
         self.who.add(mixed(student, 0));
     }
 
-    /// Adds what a student contributed in relation to each of two contributions `to`.
-    pub fn relate(&mut self, student: &Hash, to: [f64; 2], relations: [f64; 2]) {
+    /// Adds what a student contributed in relation to each of two contributions `to`: numbers that tell relations apart.
+    pub fn relate(&mut self, student: &Hash, to: [f64; 2], relations: [u64; 2]) {
         let nothing = || Relations { to, sketches: [Sketch([0; COUNTERS]), Sketch([0; COUNTERS])] };
         let Relations { sketches, .. } = self.relations.get_or_insert_with(nothing);
         for (sketch, relation) in sketches.iter_mut().zip(relations) {
-            sketch.add(mixed(student, relation.to_bits() | 1));
+            sketch.add(mixed(student, relation | 1 << 63));
         }
     }
 
@@ -138,6 +144,12 @@ impl Evidence {
     }
 }
 
+/// A relation to about one part in a hundred: weights that a query changes by less are the same.
+pub(super) fn coarse(relation: f64) -> u64 {
+    const DROPPED: u32 = f64::MANTISSA_DIGITS - 7;
+    (relation.to_bits() + (1 << (DROPPED - 1))) >> DROPPED
+}
+
 /// Other numbers of a hash, by another one.
 fn mixed(student: &Hash, by: u64) -> u64 {
     let (words, _) = student.as_chunks::<8>();
@@ -170,14 +182,18 @@ impl Generation {
     fn nearest(&self, about: u64, evidence: &Evidence) -> Option<(u64, usize, f64)> {
         let mut nearest: Option<(u64, usize, f64)> = None;
         let keys = evidence.least.iter().enumerate().map(|(of, least)| (about, of as u8, *least));
-        for place in keys.filter_map(|key| self.places.get(&key)).flatten() {
-            let known = &self.known[*place as usize];
+        let found = keys.filter_map(|key| self.places.get(&key)).flat_map(|places| places.iter().rev().take(CANDIDATES));
+        let mut places: Vec<u32> = found.copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        for place in places {
+            let known = &self.known[place as usize];
             if known.evidence.students.abs_diff(evidence.students) as u64 >= known.far {
                 continue;
             }
             let (distance, times) = evidence.distance(&known.evidence);
             if distance < known.far && nearest.is_none_or(|(least, ..)| distance < least) {
-                nearest = Some((distance, *place as usize, times));
+                nearest = Some((distance, place as usize, times));
             }
         }
         nearest
@@ -213,12 +229,22 @@ impl Given {
             return told.map(|told| told * rounded(scale / of));
         }
         let known = book.older.exact.get(&(about, hash)).map(|(of, told)| told.map(|told| told * rounded(scale / of)));
-        let told = known.unwrap_or_else(|| book.near(about, few, evidence, figure));
+        // What it is compared with stays as well.
+        let near = book.near(about, few, evidence, figure);
+        let told = known.unwrap_or(near);
         book.newer.exact.insert((about, hash), (scale, told));
         if book.newer.known.len() >= GENERATION || book.newer.exact.len() >= EXACT {
             book.older = std::mem::take(&mut book.newer);
         }
         told
+    }
+}
+
+impl Given {
+    /// A number of what is remembered as the evidence or near it, to be part of what another figure is about.
+    pub(super) fn known_as(&self, about: u64, few: u64, evidence: Evidence) -> u64 {
+        let number = evidence.exact().0 >> 24;
+        self.told(about ^ NUMBERS, few, evidence, Some(number as f64)).map_or(number, |told| told as u64)
     }
 }
 
@@ -255,7 +281,7 @@ mod tests {
         for student in &students {
             let hash = drawn.hash(*student, b"");
             evidence.add(&hash);
-            evidence.relate(&hash, to, to.map(|to| given(*student) / to));
+            evidence.relate(&hash, to, to.map(|to| coarse(given(*student) / to)));
         }
         evidence
     }
@@ -303,9 +329,8 @@ mod tests {
         }
         assert_eq!(told(0, 2.0), Some(1.0));
         let kept = |book: &Book| (book.newer.known.len(), book.newer.exact.len(), book.older.known.len());
-        assert_eq!(kept(&given.0.lock()), (0, 1, GENERATION), "exactly the same is known without being compared");
+        assert_eq!(kept(&given.0.lock()), (1, 1, GENERATION), "what is asked for again is of the newer");
         assert_eq!(given.told(1, 10, evidence(3..20, |_| 1.0), Some(2.0)), Some(1.0));
-        assert_eq!(kept(&given.0.lock()), (1, 2, GENERATION));
         for student in 0..GENERATION as u128 - 1 {
             told(student + 1_000_000, 1.0);
         }

@@ -1,6 +1,5 @@
 //! Figures about groups that something else than SQL sums up: the same as SQL would give of the same contributions.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use rollcall_model::ids::PersonId;
@@ -36,17 +35,15 @@ impl GroupFigures {
 
     /// An exact figure, or the one that was told of the same question when it was about nearly the same contributions: who asks again after one
     /// student's was corrected does not see it. `values` has each student of the group once, with the contribution, which may be 0.
-    pub fn settled(&self, question: &impl Hash, values: impl Iterator<Item = (PersonId, u64)>, figure: u64) -> u64 {
+    pub fn settled(&self, question: u64, values: impl Iterator<Item = (PersonId, u64)>, figure: f64) -> f64 {
         let drawn = Drawn::new(self.told.key(), None);
         let mut evidence = Evidence::default();
         for (student, value) in values {
             let hash = drawn.hash(id(student), b"");
             evidence.add(&hash);
-            evidence.relate(&hash, [1.0; 2], [value as f64; 2]);
+            evidence.relate(&hash, [1.0; 2], [value; 2]);
         }
-        let mut about = DefaultHasher::new();
-        question.hash(&mut about);
-        self.told.once(about.finish(), evidence, Some(figure as f64)).map_or(figure, |told| told as u64)
+        self.told.once(question, evidence, Some(figure)).unwrap_or(figure)
     }
 }
 
@@ -99,9 +96,9 @@ mod tests {
     #[test]
     fn an_exact_figure_moves_by_many_students_at_once_and_for_each_question_by_itself() {
         let figures = figures();
-        let told = |question: u8, absent: u128| {
+        let told = |question: u64, absent: u128| {
             let values = (0..200).map(|number| (student(number), if number < absent { 2 } else { 0 }));
-            figures.settled(&question, values, 2 * absent as u64)
+            figures.settled(question, values, 2.0 * absent as f64) as u64
         };
         assert_eq!(told(1, 3), 6);
         assert_eq!((told(1, 4), told(1, 2), told(1, 0)), (6, 6, 6));

@@ -3,8 +3,9 @@
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::functions::core::expr_fn::least;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, TryCast, cast, lit};
 
 /// Of which columns of a plan which student and which day can be read. Rows about nobody have none.
 #[derive(Clone, Default, Debug)]
@@ -44,11 +45,26 @@ impl Rows {
         }
     }
 
-    /// Whether an expression is an instant or a date that nothing but the rows' own instants makes.
+    /// Whether an expression is an instant or a date of the rows themselves.
     pub fn says_when(&self, expr: &Expr, schema: &DFSchema) -> Result<bool> {
-        let columns = expr.column_refs();
-        let own = !columns.is_empty() && columns.iter().all(|column| self.instants.contains(column));
-        Ok(own && says_when(&expr.get_type(schema)?))
+        Ok(self.is_own_day(expr) && says_when(&expr.get_type(schema)?))
+    }
+
+    /// A column, its date, or the begin of its day, week or month: nothing that a query could write in ever new ways.
+    fn is_own_day(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Column(column) => self.instants.contains(column),
+            Expr::Alias(alias) => self.is_own_day(&alias.expr),
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => says_when(field.data_type()) && self.is_own_day(expr),
+            Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.name(), args.as_slice()) {
+                ("date_trunc", [Expr::Literal(part, _), of]) => {
+                    let part = part.try_as_str().flatten().map(str::to_ascii_lowercase);
+                    part.is_some_and(|part| ["day", "week", "month"].contains(&part.as_str())) && self.is_own_day(of)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// A `Date32` that is the day of a group, or null: the first of those that conditions and the grouping say.

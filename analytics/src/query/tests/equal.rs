@@ -91,3 +91,44 @@ async fn a_figure_moves_by_many_students_at_once() {
     let last: f64 = before[0][0].parse().unwrap();
     assert!((last - 40.0).abs() < 30.0, "{last}");
 }
+
+/// Nine known students and one more: that a larger group of nearly the same students was shown does not show whether there is a tenth.
+#[tokio::test]
+async fn a_group_of_ten_is_not_shown_because_a_larger_one_was() {
+    let mut shown = 0;
+    for set in 0..40_u8 {
+        let events: Vec<Event> = (0..18_u8).map(|n| (1, 1, 10, n + 3 * set, 1_000 + i64::from(n))).collect();
+        let engine = engine_with(EngineConfig { threads: 2, ..EngineConfig::default() }, &events);
+        for last in [1_018, 1_016, 1_014, 1_012, 1_010] {
+            shown += told(&engine, &format!("select count(*) from events where minutes < {last}")).await.len() * usize::from(last == 1_010);
+        }
+        assert_eq!(told(&engine, "select count(*) from events where minutes < 1009").await.len(), 0);
+    }
+    assert!(shown <= 3, "{shown} of 40 groups of ten are shown");
+}
+
+/// What no number holds is neither an answer nor remembered as one.
+#[tokio::test]
+async fn contributions_without_end_are_cut() {
+    let huge = "case when minutes = 1007 then 1.7e308 else 1.0 end";
+    let join = "from events a join events b on a.person = b.person";
+    for of in [format!("sum({huge}) from events"), format!("sum(a.minutes * 1e300) {join}"), format!("avg({huge}) from events")] {
+        let engine = crowd(40);
+        for sql in [format!("select {of}"), "select sum(1.0) from events".to_owned()] {
+            let sum = told(&engine, &sql).await.concat()[0].clone();
+            assert!(sum.parse::<f64>().is_ok_and(f64::is_finite), "{sql}: {sum}");
+        }
+    }
+    let sum = told(&crowd(40), &format!("select sum({huge}) from events")).await.concat()[0].parse::<f64>().unwrap();
+    assert!((0.0..100.0).contains(&sum), "{sum}");
+}
+
+/// Rows that were told at another time are not what a total is divided by.
+#[tokio::test]
+async fn an_average_is_of_what_is_there_now() {
+    let engine = crowd(60);
+    told(&engine, "select count(*) from events where minutes < 1020").await;
+    told(&engine, "select count(*) from events where minutes < 1029").await;
+    let average = told(&engine, "select avg(minutes) from events where minutes < 1029").await.concat()[0].parse::<f64>().unwrap();
+    assert!((900.0..1_150.0).contains(&average), "{average}");
+}

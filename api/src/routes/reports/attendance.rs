@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use rollcall_analytics::facts::report::{self, Group, Line, Report};
+use rollcall_analytics::facts::report::{self, Line, Report};
 use rollcall_analytics::query::GroupFigures;
 use rollcall_model::ids::PersonId;
 use rollcall_model::reports::Totals;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::withheld::{self, Withheld};
-use super::{By, GroupName, Heading, ReportQuery, Scope, name, scope, turn};
+use super::{By, GroupName, Heading, ReportQuery, Scope, name, question, scope, turn};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
 use crate::problem::{ApiError, Problem};
@@ -157,12 +157,12 @@ async fn lines<T>(
     let withheld: Withheld = withheld::of(&state.store, &scope, query.by, &counts);
     let items = found.lines.iter().map(|(group, line)| match withheld.line(group) {
         true => hidden(name(caller, group)),
-        false => shown(name(caller, group), &Shown::new(line, &scope, Some(group))),
+        false => shown(name(caller, group), &Shown::new(line, &scope)),
     });
     let items = items.collect();
     let total = found.total.as_ref().map(|line| match withheld.total() {
         true => hidden(GroupName::default()),
-        false => shown(GroupName::default(), &Shown::new(line, &scope, None)),
+        false => shown(GroupName::default(), &Shown::new(line, &scope)),
     });
     Ok((scope.heading(), items, total))
 }
@@ -173,28 +173,26 @@ struct Shown<'a> {
     groups: Option<&'a GroupFigures>,
     totals: Totals,
     attended_half_days: u64,
-    /// Of what is told to what is known: 1, but where another figure was told before.
-    attended_part: f64,
+    ada: Option<f64>,
+    rate: Option<f64>,
 }
 
 impl<'a> Shown<'a> {
-    /// `group`: `None` is the total.
-    fn new(line: &'a Line, scope: &'a Scope, group: Option<&Group>) -> Self {
+    fn new(line: &'a Line, scope: &'a Scope) -> Self {
         let mut totals = line.figures.totals();
-        let known = totals.attended_half_days();
+        let (mut ada, mut rate) = (line.averages.ada, line.averages.rate);
         let groups = scope.groups.as_ref();
         if let Some(figures) = groups {
-            let asked = &scope.asked;
-            let question = |of: &str| format!("{of} {} {} {:?} {group:?} {:?}", asked.from, asked.to, asked.schools, asked.sections);
-            // Both turn with the same contributions, so that they are of one instant.
-            let of_student = |student| line.by_student.get(&student).map_or(0, |of| of.absent_half_days << 32 | of.unknown_half_days);
+            // All turn with the same contributions, so that they are of one instant.
+            let of_student = |student| line.by_student.get(&student).map_or(0, |of| of.absent_half_days << 20 | of.unknown_half_days);
             let values = || line.figures.persons().map(|student| (student, of_student(student)));
-            totals.absent_half_days = figures.settled(&question("absent"), values(), totals.absent_half_days);
-            totals.unknown_half_days = figures.settled(&question("unknown"), values(), totals.unknown_half_days);
+            let settled = |of: &str, exact: f64| figures.settled(question(of, totals.enrolled_half_days), values(), exact);
+            let (absent, unknown) = (settled("absent", totals.absent_half_days as f64), settled("unknown", totals.unknown_half_days as f64));
+            (ada, rate) = (ada.map(|exact| settled("ada", exact)), rate.map(|exact| settled("rate", exact)));
+            (totals.absent_half_days, totals.unknown_half_days) = (absent as u64, unknown as u64);
         }
         let attended_half_days = totals.enrolled_half_days.saturating_sub(totals.absent_half_days + totals.unknown_half_days);
-        let attended_part = if known == 0 { 1.0 } else { attended_half_days as f64 / known as f64 };
-        Self { line, groups, totals, attended_half_days, attended_part }
+        Self { line, groups, totals, attended_half_days, ada, rate }
     }
 
     /// A figure of reasons or tardies.
@@ -225,8 +223,8 @@ fn attendance_line(group: GroupName, shown: &Shown<'_>) -> AttendanceLine {
         unknown_half_days: Some(totals.unknown_half_days),
         tardies: shown.few(|totals| totals.tardies),
         adm: line.averages.adm,
-        ada: line.averages.ada.map(|ada| ada * shown.attended_part),
-        rate: line.averages.rate.map(|rate| rate * shown.attended_part),
+        ada: shown.ada,
+        rate: shown.rate,
     }
 }
 

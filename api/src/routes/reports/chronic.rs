@@ -10,7 +10,7 @@ use rollcall_model::reports::{Tier, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{By, GroupName, Heading, ReportQuery, Scope, name, scope, turn, withheld};
+use super::{By, GroupName, Heading, ReportQuery, Scope, name, question, scope, turn, withheld};
 use crate::caller::{Caller, require};
 use crate::extract::Params;
 use crate::problem::{ApiError, Problem};
@@ -131,12 +131,10 @@ pub async fn chronic_absence(
 fn unknown_share(scope: &Scope, found: &Absences) -> Option<f64> {
     let of_each = |of: fn(&Totals) -> u64| found.by_student.iter().map(move |(id, student)| (*id, of(&student.totals)));
     let enrolled: u64 = of_each(|totals| totals.enrolled_half_days).map(|(_, half_days)| half_days).sum();
-    let unknown = of_each(|totals| totals.unknown_half_days);
-    let unknown = match &scope.groups {
-        Some(figures) => figures.total(unknown)?,
-        None => unknown.map(|(_, half_days)| half_days).sum(),
-    };
-    (enrolled > 0).then(|| (unknown as f64 / enrolled as f64).min(1.0))
+    let unknown = || of_each(|totals| totals.unknown_half_days);
+    let exact = unknown().map(|(_, half_days)| half_days).sum::<u64>() as f64;
+    let told = scope.groups.as_ref().map_or(exact, |figures| figures.settled(question("unknown", enrolled), unknown(), exact));
+    (enrolled > 0).then(|| (told / enrolled as f64).min(1.0))
 }
 
 pub(super) fn is_chronic(caller: &Caller, scope: &Scope, student: &StudentTotals) -> bool {

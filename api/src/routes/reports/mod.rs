@@ -13,6 +13,7 @@ pub mod tiered;
 pub(super) mod withheld;
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -118,7 +119,7 @@ pub struct Heading {
     pub as_of: UtcMillis,
     /// Reasons of absence, tardies, classes of late arrivals and tiers are given with a small uncertainty that hides any single student, and
     /// withheld where about a dozen students or fewer stand behind them; nothing changes for what is asked again after
-    /// fewer than ten students' days were corrected. The other figures are exact.
+    /// fewer than ten students' days were corrected. The other figures are exact but for such corrections.
     pub approximate: bool,
 }
 
@@ -135,6 +136,7 @@ impl Scope {
     fn heading(&self) -> Heading {
         Heading { from: self.asked.from, to: self.asked.to, as_of: self.asked.as_of, approximate: self.groups.is_some() }
     }
+
 
     /// That the caller may see single students.
     fn require_students(&self) -> Result<(), ApiError> {
@@ -213,6 +215,13 @@ fn range(caller: &Caller, query: &ReportQuery) -> Result<(NaiveDate, NaiveDate, 
     let today = || caller.directory.roster.schools.keys().map(|school| caller.today_in(*school)).max().unwrap_or_default();
     let (from, to) = dates::range((query.from, query.to), today, DAYS_BEFORE, DAYS_MAX)?;
     Ok((from, to, as_of))
+}
+
+/// By what an exact figure is told apart from others: what it is, and of how many enrolled half-days, whichever way they are asked for.
+fn question(of: &str, enrolled_half_days: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (of, enrolled_half_days).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Waits for one's turn to compute a report.
