@@ -72,7 +72,7 @@ function show(ids) {
   for (const student of students) { const { status } = entryOf(student.id); counts[status] = (counts[status] ?? 0) + 1; }
   const lines = Object.fromEntries(sections.map((section, n) => [section.id, { title: section.title, room: section.room, period: PERIOD, period_name: section.period_name, state: n === 0 ? 'running' : 'before', counts: n === 0 ? counts : { expected: 26 }, roll_taken: n === 0 }]));
   update(building, { sections: lines, counts: { ...counts, students: students.length, in_building: Object.keys(topic(building).data.building ?? {}).length } });
-  update(`district/${DISTRICT}/attendance`, { schools: { [SCHOOL]: { name: 'Cedar Hill Middle School', counts, in_building: topic(building).data.counts.in_building }, [uuid(2, 2)]: { name: 'Ridgeway High School', counts: { present: 911, tardy: 14, absent: 40, expected: 2 }, in_building: 938 } } });
+  update(`district/${DISTRICT}/attendance`, { schools: { [SCHOOL]: { name: 'Cedar Hill Middle School', counts, in_building: topic(building).data.counts.in_building, rounded_to: 1 }, [uuid(2, 2)]: { name: 'Ridgeway High School', counts: { present: 911, tardy: 14, absent: 40, expected: 2 }, in_building: 938, rounded_to: 1 } } });
 }
 function scan(index, dir = 'in', at = Date.now()) {
   const { id } = students[index];

@@ -1,10 +1,11 @@
 //! What each topic's data looks like: the whole state of a board, and its entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use rollcall_model::attendance::StatusDetail;
-use rollcall_model::ids::{DeviceId, DistrictId, PeriodId, PersonId, SectionId};
+use rollcall_model::ids::{DeviceId, DistrictId, PeriodId, PersonId, SchoolId, SectionId};
 use rollcall_model::status::{Rule, Status};
 use rollcall_model::time::{UtcMillis, rfc3339};
 use serde::Serialize;
@@ -12,8 +13,9 @@ use serde::Serialize;
 use super::day::Day;
 use super::handle::{Inside, StudentToday, WindowToday};
 use super::live::{Live, SchoolKey};
-use super::tally::Tally;
+use super::tally::{Tally, rounded};
 use crate::hub::Changes;
+use crate::query::GROUP_MIN;
 
 /// Which meeting of a section a board shows, and where the clock stands in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,12 +71,15 @@ pub(super) struct SectionLine {
 }
 
 /// One school of a district's board.
-#[derive(Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 pub(super) struct SchoolLine {
     name: String,
     date: NaiveDate,
     counts: Tally,
-    in_building: usize,
+    /// Null: withheld, because the school has few students.
+    in_building: Option<u32>,
+    /// Numbers are multiples of it.
+    rounded_to: u32,
 }
 
 /// The meeting that runs now (of several the one that began last), else the next one, else the last one.
@@ -190,14 +195,21 @@ pub(super) fn section_line(live: &Live, day: &Day, section: SectionId) -> Sectio
     }
 }
 
-/// The whole state of a district's topic. Schools whose day is not in memory yet follow when it is.
-pub(super) fn district(live: &Live, id: DistrictId) -> Changes {
+/// The whole state of a district's topic, or of that in groups, by the lines of its schools. Schools whose day is not in memory yet follow
+/// when it is.
+pub(super) fn district(lines: &BTreeMap<SchoolId, SchoolLine>) -> Changes {
     let mut state = Changes::new();
     state.declare("schools");
-    for key in live.schools.keys().filter(|key| key.0 == id) {
-        state.set("schools", key.1.to_string(), district_entry(live, *key));
+    for (school, line) in lines {
+        state.set("schools", school.to_string(), line.clone());
     }
     state
+}
+
+/// Of each school of a district.
+pub(super) fn lines(live: &Live, id: DistrictId, line: impl Fn(&Live, SchoolKey) -> Option<SchoolLine>) -> BTreeMap<SchoolId, SchoolLine> {
+    let of_district = live.schools.keys().filter(|key| key.0 == id);
+    of_district.filter_map(|key| Some((key.1, line(live, *key)?))).collect()
 }
 
 /// `None` (null) only for a school that is unknown.
@@ -208,8 +220,18 @@ pub(super) fn district_entry(live: &Live, key: SchoolKey) -> Option<SchoolLine> 
         name: school.info.name.clone(),
         date: school.today.date,
         counts: day.map_or(Tally::default(), |day| day.total),
-        in_building: day.map_or(0, |day| day.inside.len()),
+        in_building: Some(day.map_or(0, |day| day.inside.len() as u32)),
+        rounded_to: 1,
     })
+}
+
+/// The same for who may see groups only: in tens, so that no single student's coming shows, and nothing of schools of fewer students.
+pub(super) fn district_group(live: &Live, key: SchoolKey) -> Option<SchoolLine> {
+    let exact = district_entry(live, key)?;
+    let is_small = (1..GROUP_MIN).contains(&exact.counts.students());
+    let counts = if is_small { Tally::default() } else { exact.counts.rounded_to(GROUP_MIN) };
+    let in_building = exact.in_building.filter(|_| !is_small).map(|inside| rounded(inside, GROUP_MIN));
+    Some(SchoolLine { counts, in_building, rounded_to: GROUP_MIN, ..exact })
 }
 
 pub(super) fn district_devices(live: &Live, id: DistrictId) -> Changes {

@@ -1,17 +1,25 @@
 //! From the state to live topics: which topics are followed, their first state, and one update a read for each.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
 
-use super::board::{self, BuildingEntry, Shown};
+use super::board::{self, BuildingEntry, SchoolLine, Shown};
 use super::day::Day;
 use super::live::{Live, SchoolKey};
 use super::pace::{FEW, Held, Pace};
 use super::tally::Tally;
 use crate::hub::{Changes, Hub};
+
+/// The last part of the name of a district's topic in groups.
+const GROUPS: &str = "groups";
+
+/// The topic under which who may see groups only is told a district's attendance.
+pub fn groups_topic(district: DistrictId) -> String {
+    Topic::Groups(district).name()
+}
 
 /// A topic that this engine publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +27,8 @@ enum Topic {
     Section(SectionId),
     School(SchoolId),
     District(DistrictId),
+    /// The district for who may see groups only. No client names it: it is what they get of the other.
+    Groups(DistrictId),
     Student(PersonId),
     Devices(DistrictId),
 }
@@ -34,6 +44,7 @@ impl Topic {
             ("section", "attendance") => id.parse().ok().map(Self::Section),
             ("school", "attendance") => id.parse().ok().map(Self::School),
             ("district", "attendance") => id.parse().ok().map(Self::District),
+            ("district", GROUPS) => id.parse().ok().map(Self::Groups),
             ("student", "day") => id.parse().ok().map(Self::Student),
             ("district", "devices") => id.parse().ok().map(Self::Devices),
             _ => None,
@@ -45,6 +56,7 @@ impl Topic {
             Self::Section(id) => format!("section/{id}/attendance"),
             Self::School(id) => format!("school/{id}/attendance"),
             Self::District(id) => format!("district/{id}/attendance"),
+            Self::Groups(id) => format!("district/{id}/{GROUPS}"),
             Self::Student(id) => format!("student/{id}/day"),
             Self::Devices(id) => format!("district/{id}/devices"),
         }
@@ -65,6 +77,8 @@ pub(super) struct Boards {
     /// The offsets of the feed that a school's topic shows.
     schools: HashMap<SchoolKey, BTreeSet<u64>>,
     districts: HashSet<DistrictId>,
+    /// With what was told last: a change that shows nothing says nothing either.
+    groups: HashMap<DistrictId, BTreeMap<SchoolId, SchoolLine>>,
     students: HashSet<PersonId>,
     devices: HashSet<DistrictId>,
     /// Wanted, but the day is not in memory yet.
@@ -80,6 +94,7 @@ impl Boards {
             sections: HashMap::new(),
             schools: HashMap::new(),
             districts: HashSet::new(),
+            groups: HashMap::new(),
             students: HashSet::new(),
             devices: HashSet::new(),
             owed: Vec::new(),
@@ -131,6 +146,7 @@ impl Boards {
         self.sections.retain(|id, _| kept(Topic::Section(*id)));
         self.schools.retain(|(_, id), _| kept(Topic::School(*id)));
         self.districts.retain(|id| kept(Topic::District(*id)));
+        self.groups.retain(|id, _| kept(Topic::Groups(*id)));
         self.students.retain(|id| kept(Topic::Student(*id)));
         self.devices.retain(|id| kept(Topic::Devices(*id)));
     }
@@ -169,7 +185,16 @@ impl Boards {
                     return Adopted::Unknown;
                 }
                 self.districts.insert(id);
-                self.hub.replace(&topic.name(), board::district(live, id));
+                self.hub.replace(&topic.name(), board::district(&board::lines(live, id, board::district_entry)));
+                Adopted::Yes
+            }
+            Topic::Groups(id) => {
+                let lines = board::lines(live, id, board::district_group);
+                if lines.is_empty() {
+                    return Adopted::Unknown;
+                }
+                self.hub.replace(&topic.name(), board::district(&lines));
+                self.groups.insert(id, lines);
                 Adopted::Yes
             }
             Topic::Student(id) => {
@@ -242,6 +267,15 @@ impl Boards {
             if self.districts.contains(&key.0) && (day.touched.totals || !day.touched.inside.is_empty()) {
                 let entry = board::district_entry(live, key);
                 districts.entry(key.0).or_default().set("schools", key.1.to_string(), entry);
+            }
+            if let Some(told) = self.groups.get_mut(&key.0)
+                && let Some(line) = board::district_group(live, key)
+                && told.get(&key.1) != Some(&line)
+            {
+                let mut changes = Changes::new();
+                changes.set("schools", key.1.to_string(), line.clone());
+                self.hub.update(&Topic::Groups(key.0).name(), changes);
+                told.insert(key.1, line);
             }
         }
         for (id, changes) in districts {

@@ -32,6 +32,7 @@ pub mod store;
 mod tally;
 mod writer;
 
+pub use boards::groups_topic;
 pub use changes::StatusChanges;
 pub use engine::{Engine, EngineDeps, EngineError, READER};
 pub use handle::{EngineHandle, Inside, StudentToday, WindowToday};

@@ -15,10 +15,25 @@ impl Tally {
         self.0[place(to)] += 1;
     }
 
+    /// All of them together.
+    pub fn students(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    /// Each count as the nearest multiple of a number.
+    pub fn rounded_to(&self, multiple: u32) -> Self {
+        Self(self.0.map(|count| rounded(count, multiple)))
+    }
+
     /// The status by status counts, in the order of the codes.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> + '_ {
         Status::ALL.iter().map(|status| (status.as_str(), self.0[place(*status)]))
     }
+}
+
+/// The nearest multiple.
+pub(super) fn rounded(count: u32, multiple: u32) -> u32 {
+    (count + multiple / 2) / multiple * multiple
 }
 
 fn place(status: Status) -> usize {

@@ -1,5 +1,6 @@
 //! Whether a live connection's session still holds and which topics it may follow, kept up with the directory.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rollcall_analytics::query::Caller as QueryCaller;
@@ -72,6 +73,11 @@ impl Access {
 
     pub fn account(&self) -> AccountId {
         self.who.account
+    }
+
+    /// The hub's name of a topic that was checked.
+    pub fn told_as<'a>(&self, topic: Topic, name: &'a str) -> Cow<'a, str> {
+        topic.told_as(name, &self.who)
     }
 
     /// Refuses when the topic is not this connection's to follow, by the directory as it is now.

@@ -27,6 +27,7 @@ use crate::state::ApiState;
 
 pub use pressure::watch as watch_pressure;
 pub use slots::LiveSlots;
+pub(crate) use topic::Topic;
 
 pub fn router() -> Router<ApiState> {
     Router::new().route("/live/v1", get(socket::upgrade)).route("/live/v1/events", get(sse::events))

@@ -241,7 +241,7 @@ impl Connection {
             (name, None) => {
                 let topic = Topic::parse(name).ok_or_else(|| protocol::refusal(Some(id), "unknown_topic", "there is no such topic"))?;
                 self.access.check(topic).map_err(|error| protocol::refused(Some(id), &error))?;
-                (What::Topic(topic), Feed::Topic(self.state.hub.subscribe(name, since)))
+                (What::Topic(topic), Feed::Topic(self.state.hub.subscribe(&self.access.told_as(topic, name), since)))
             }
         };
         let abort = self.pull(id, feed);

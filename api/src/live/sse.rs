@@ -80,7 +80,7 @@ pub async fn events(
         (name, None) => {
             let topic = Topic::parse(name).ok_or(ApiError::NotFound("topic"))?;
             access.check(topic)?;
-            (What::Topic(topic), Feed::Topic(state.hub.subscribe(name, since)))
+            (What::Topic(topic), Feed::Topic(state.hub.subscribe(&access.told_as(topic, name), since)))
         }
     };
     state.metrics.live_connections.inc();

@@ -1,13 +1,16 @@
 //! The topics that people may follow, and who may.
 
+use std::borrow::Cow;
+
 use chrono::NaiveDate;
+use rollcall_analytics::attendance::groups_topic;
 use rollcall_model::ids::{DistrictId, PersonId, SchoolId, SectionId};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::directory::DistrictDirectory;
 
 use crate::caller::{require, today_in};
 use crate::problem::ApiError;
-use crate::rights::{self, Who};
+use crate::rights::{self, Reports, Who};
 
 /// Longest topic name that is looked at.
 const NAME_BYTES_MAX: usize = 96;
@@ -39,6 +42,14 @@ impl Topic {
             ("section", "engagement", None) => Some(Self::SectionEngagement(SectionId(id))),
             ("district", "devices", None) => Some(Self::DistrictDevices(DistrictId(id))),
             _ => None,
+        }
+    }
+
+    /// Under which name the hub has what a caller is told of the topic: of a district, those who may see groups only get another than its office.
+    pub fn told_as<'a>(self, name: &'a str, who: &Who) -> Cow<'a, str> {
+        match self {
+            Self::DistrictAttendance(id) if rights::reports(who) == Some(Reports::Aggregates) => groups_topic(id).into(),
+            _ => name.into(),
         }
     }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::caller::{Caller, require};
 use crate::extract::Id;
+use crate::live::Topic;
 use crate::problem::{ApiError, Problem};
 use crate::rights;
 use crate::state::ApiState;
@@ -30,7 +31,10 @@ pub struct SchoolCounts {
     pub date: String,
     /// Students by the status of their day.
     pub counts: HashMap<String, u64>,
-    pub in_building: u64,
+    /// Null: withheld from who may see groups only, because the school has fewer than 10 students.
+    pub in_building: Option<u64>,
+    /// The numbers are the nearest multiples of it: 1, and 10 for who may see groups only.
+    pub rounded_to: u64,
 }
 
 /// The data of the topic `district/<id>/attendance`.
@@ -61,7 +65,8 @@ pub async fn attendance(State(state): State<ApiState>, caller: Caller, Id(id): I
         return Err(ApiError::NotFound("district"));
     }
     require(rights::may_watch_district(&caller.who), "this account may not see the district's counts")?;
-    let topic = format!("district/{id}/attendance");
+    let name = format!("district/{id}/attendance");
+    let topic = Topic::DistrictAttendance(id).told_as(&name, &caller.who);
     let counts = tokio::time::timeout(COUNTS_WAIT_MAX, state.hub.snapshot(&topic)).await.ok().flatten();
     let counts = counts.ok_or_else(|| ApiError::Unavailable {
         code: "counts_not_ready",

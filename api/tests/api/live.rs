@@ -7,6 +7,7 @@ use axum::http::{Method, Request, StatusCode};
 use futures_util::{SinkExt, StreamExt};
 use rollcall_analytics::hub::Changes;
 use rollcall_api::ApiConfig;
+use rollcall_model::event::Direction;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tower::ServiceExt;
 
+use crate::reasons::students;
 use crate::town::{As, PATIENCE, Town};
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -144,6 +146,47 @@ async fn topics_are_for_those_the_protocol_names() {
     assert!(matches!(evil, Err(tungstenite::Error::Http(response)) if response.status() == 403));
     let stranger = connect(&address, "rollcall_session=rs_x", &format!("http://{address}")).await;
     assert!(matches!(stranger, Err(tungstenite::Error::Http(response)) if response.status() == 401));
+}
+
+/// No single student's coming shows to who may see groups only: neither in a number nor in that something is told.
+#[tokio::test]
+async fn an_analyst_follows_the_district_in_tens() {
+    let town = Town::start().await;
+    let address = serve(&town).await;
+    let topic = format!("district/{}/attendance", town.own.district);
+    let (mut office, mut analyst) = (client(&town, &address, As::DistrictOffice).await, client(&town, &address, As::Analyst).await);
+    let line = |message: &Value| message["data"]["schools"][town.own.school.to_string()].clone();
+    let counted = |line: &Value| line["counts"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).collect::<Vec<_>>();
+    for (page, rounded_to) in [(&mut office, 1), (&mut analyst, 10)] {
+        page.subscribe(1, &topic, None).await;
+        let whole = line(&page.next().await.unwrap());
+        assert_eq!((counted(&whole).iter().sum::<u64>(), &whole["rounded_to"]), (40, &rounded_to.into()), "{whole}");
+    }
+    for (seq, student) in students(&town).into_iter().take(8).enumerate() {
+        town.scan(1 + seq as u64, student, town.clock.now(), Direction::In).await;
+    }
+    let mut told = 0;
+    loop {
+        let whole = line(&office.next().await.unwrap());
+        told += 1;
+        if whole["in_building"] == 8 {
+            break;
+        }
+    }
+    assert!(told > 3, "{told} messages of eight arrivals");
+    // What follows on the same connection is told after what came before.
+    analyst.subscribe(2, &topic, None).await;
+    let (mut changes, mut last) = (0, analyst.next().await.unwrap());
+    while last["op"] == "delta" {
+        let whole = line(&last);
+        assert!(counted(&whole).iter().chain([&whole["in_building"].as_u64().unwrap()]).all(|count| count % 10 == 0), "{whole}");
+        (changes, last) = (changes + 1, analyst.next().await.unwrap());
+    }
+    assert!((1..=3).contains(&changes), "{changes} messages of eight arrivals");
+    assert_eq!(line(&last)["in_building"], 10, "{last}");
+    let path = format!("/api/v1/districts/{}/attendance", town.own.district);
+    assert_eq!(line(&town.get(As::Analyst, &path).await.body), line(&last));
+    assert_eq!(line(&town.get(As::DistrictOffice, &path).await.body)["in_building"], 8);
 }
 
 #[tokio::test]

@@ -1850,7 +1850,7 @@ export interface components {
             /**
              * @description Reasons of absence, tardies, classes of late arrivals and tiers are given with a small uncertainty that hides any single student, and
              *     withheld where about a dozen students or fewer stand behind them; nothing changes for what is asked again after
-             *     fewer than ten students' days were corrected. The other figures are exact.
+             *     fewer than ten students' days were corrected. The other figures are exact but for such corrections.
              */
             approximate: boolean;
             /** Format: date-time */
@@ -2525,9 +2525,17 @@ export interface components {
              * @description The school's date now.
              */
             date: string;
-            /** Format: int64 */
-            in_building: number;
+            /**
+             * Format: int64
+             * @description Null: withheld from who may see groups only, because the school has fewer than 10 students.
+             */
+            in_building?: number | null;
             name: string;
+            /**
+             * Format: int64
+             * @description The numbers are the nearest multiples of it: 1, and 10 for who may see groups only.
+             */
+            rounded_to: number;
         };
         SchoolInfo: {
             /**

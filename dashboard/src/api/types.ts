@@ -80,7 +80,10 @@ export interface DeviceEntry {
 export interface SchoolLine {
   name: string;
   counts: Counts;
-  in_building: number;
+  /** `null`: withheld, with the counts. */
+  in_building: number | null;
+  /** Numbers are multiples of it: 10 for who may see groups only. */
+  rounded_to: number;
 }
 
 /** The one collection of a student's topic. */

@@ -51,6 +51,14 @@ test('tardies are compared with what is usual for the school', () => {
   assert.deepEqual(inNeed([school('a', counts)], [line(100)], [])[0]?.reasons, [{ kind: 'tardy', share: 0.2, usual: 0.05 }]);
 });
 
+test('no school is named for what rounding may have added', () => {
+  const rounded = (counts: Record<string, number>) => ({ ...school('a', counts), rounded_to: 10 });
+  assert.deepEqual(inNeed([rounded({ present: 90, absent: 10 })], [], []), []);
+  assert.deepEqual(inNeed([rounded({ present: 80, absent: 20 })], [], [])[0]?.reasons, [{ kind: 'absent', share: 0.2, usual: null, days: 0 }]);
+  assert.deepEqual(inNeed([rounded({ present: 90, unknown: 10 })], [], [])[0]?.reasons, [{ kind: 'unknown', count: 10, of: 100 }]);
+  assert.deepEqual(inNeed([rounded({ present: 190, unknown: 10 })], [], []), []);
+});
+
 test('days of which nothing is known are not usual days', () => {
   const unknown = { ...usual('a', 0), absent_half_days: 0, unknown_half_days: 1_000 } as AttendanceLine;
   const [need] = inNeed([school('a', { present: 85, absent: 15 })], [unknown], []);

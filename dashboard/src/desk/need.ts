@@ -19,6 +19,8 @@ export interface Today {
   readonly id: string;
   readonly name: string;
   readonly counts: Counts;
+  /** The counts are the nearest multiples of it. */
+  readonly rounded_to?: number;
 }
 
 export type Reason =
@@ -56,17 +58,21 @@ function before30(usual: AttendanceLine | undefined): { days: number; absent: nu
 
 function reasons(today: Today, usual: AttendanceLine | undefined, chronic: ChronicLine | undefined): Reason[] {
   const found: Reason[] = [];
-  const { counts } = today;
+  const { counts, rounded_to: multiple = 1 } = today;
   const [all, unknown] = [sum(counts), counts.unknown ?? 0];
-  if (unknown > 0 && unknown / all >= UNKNOWN_FROM) found.push({ kind: 'unknown', count: unknown, of: all });
+  // What is certain of a rounded count: no school is named for what rounding may have added.
+  const least = (count: number | undefined) => Math.max(0, (count ?? 0) - Math.floor(multiple / 2));
+  if (unknown > 0 && least(unknown) / all >= UNKNOWN_FROM) found.push({ kind: 'unknown', count: unknown, of: all });
   // Only those about whom something is concluded: before the bell nobody is absent.
   const decided = all - unknown - (counts.expected ?? 0);
   if (decided >= STUDENTS_MIN) {
     const absent = (counts.absent ?? 0) / decided;
     const { days, absent: before, tardy: late } = before30(usual);
-    if (before === null ? absent >= ABSENT_FROM : absent - before >= ABSENT_OVER_USUAL_FROM) found.push({ kind: 'absent', share: absent, usual: before, days });
+    const surely = least(counts.absent) / decided;
+    if (before === null ? surely >= ABSENT_FROM : surely - before >= ABSENT_OVER_USUAL_FROM) found.push({ kind: 'absent', share: absent, usual: before, days });
     const tardy = (counts.tardy ?? 0) / decided;
-    if (late === null ? tardy >= TARDY_FROM : tardy - late >= TARDY_OVER_USUAL_FROM) found.push({ kind: 'tardy', share: tardy, usual: late });
+    const surelyTardy = least(counts.tardy) / decided;
+    if (late === null ? surelyTardy >= TARDY_FROM : surelyTardy - late >= TARDY_OVER_USUAL_FROM) found.push({ kind: 'tardy', share: tardy, usual: late });
   }
   const [students, often] = [chronic?.students ?? 0, chronic?.chronic ?? null];
   if (often !== null && students >= STUDENTS_MIN && often / students >= CHRONIC_FROM) found.push({ kind: 'chronic', share: often / students });

@@ -253,6 +253,7 @@ export const en = {
     name: 'District',
     title: 'Schools today',
     lead: 'Counts only. Names stay in the schools.',
+    rounded: 'Numbers are in tens, so that they tell of no single student.',
     school: 'School',
     inBuilding: 'In the building',
     total: 'All schools',
@@ -344,7 +345,8 @@ export const en = {
   overview: {
     came: 'Came to school today',
     cameShort: 'Came',
-    cameOf: (here: number, all: number) => `${here.toLocaleString('en-GB')} of ${plural(all, 'student', 'students')}`,
+    cameShare: (share: number, isRounded: boolean) => `${isRounded ? '≈ ' : ''}${(100 * share).toFixed(isRounded ? 0 : 1)} %`,
+    cameOf: (here: number, all: number, isRounded: boolean) => `${isRounded ? 'about ' : ''}${here.toLocaleString('en-GB')} of ${plural(all, 'student', 'students')}`,
     nobodyYet: 'No school is in session yet.',
     unknown: (count: number) => `${plural(count, 'student is', 'students are')} unknown: evidence is missing.`,
     arrivals: 'Arrivals today',
