@@ -6,7 +6,7 @@ import { launch, open, signIn, SIZES, stayed } from './browser.js';
 import { fixture } from './fixture.js';
 import { scanned } from './gate.js';
 
-const { url, school, section, students, analyst } = fixture;
+const { url, school, section, students, analyst, office } = fixture;
 const SQL = 'SELECT name, zone FROM schools';
 
 let browser;
@@ -29,18 +29,28 @@ async function typed(sql) {
 }
 
 describe('the desk', { concurrency: 1 }, () => {
-  test('the district follows the gates without a reload', async () => {
+  test('the district follows the gates without a reload, for an analyst in tens', async () => {
     await open(page, `${url}/district`);
     await page.locator('[data-came]').waitFor();
     await page.getByRole('heading', { name: 'Arrivals today' }).waitFor();
     await page.getByText(/No usual curve yet: it needs 3 \w+days with evidence/).waitFor();
-    const inside = page.locator(`[data-school="${school.id}"] td`).nth(1);
-    const same = await stayed(page);
+    await page.getByText('Numbers are in tens').waitFor();
+    const context = await browser.newContext({ viewport: SIZES.tablet });
+    const other = await context.newPage();
+    await signIn(other, url, office);
+    await open(other, `${url}/district`);
+    const row = `[data-school="${school.id}"] td`;
+    const inside = other.locator(row).nth(1);
+    await inside.waitFor();
+    const same = await stayed(other);
     await scanned([students[0]], { dir: 'in', ts: Date.now() - 2_000 });
     const before = Number(await inside.innerText());
     await scanned([students[0]], { dir: 'out', ts: Date.now() });
     await inside.getByText(new RegExp(`^${before - 1}$`)).waitFor();
     await same();
+    await context.close();
+    const numbers = (await page.locator(row).allInnerTexts()).slice(1).map(Number);
+    assert.ok(numbers.length > 3 && numbers.every((number) => number % 10 === 0), String(numbers));
   });
 
   test('from the district to a school and a section, by keyboard, without a name', async () => {

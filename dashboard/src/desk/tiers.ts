@@ -58,7 +58,8 @@ export function ranked(lines: readonly ChronicLine[], name: (line: ChronicLine) 
 /** The share of the students whose tier is withheld. It can be told from what is shown, so showing it gives nothing away. */
 function hidden(line: ChronicLine): number | null {
   if (typeof line.students !== 'number' || line.students === 0 || TIERS.every((tier) => typeof line[tier] === 'number')) return null;
-  return 1 - TIERS.reduce((all, tier) => all + (line[tier] ?? 0), 0) / line.students;
+  // To an analyst counts are near the true ones, so that their sum may be more than all.
+  return Math.max(0, 1 - TIERS.reduce((all, tier) => all + (line[tier] ?? 0), 0) / line.students);
 }
 
 /** Bars of shares, one a line, the first on top. */

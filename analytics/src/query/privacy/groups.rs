@@ -33,9 +33,9 @@ impl GroupFigures {
         self.told.figure(Kind::Sum, None, each).map(|figure| figure.round().max(0.0) as u64)
     }
 
-    /// An exact figure, or the one that was told of the same question when it was about nearly the same contributions: who asks again after one
-    /// student's was corrected does not see it. `values` has each student of the group once, with the contribution, which may be 0.
-    pub fn settled(&self, question: u64, values: impl Iterator<Item = (PersonId, u64)>, figure: f64) -> f64 {
+    /// Exact figures, each or the one that was told of the same question when it was about nearly the same contributions: who asks again after
+    /// one student's was corrected does not see it. `values` has each student of the group once, with the contribution, which may be 0.
+    pub fn settled<const N: usize>(&self, values: impl Iterator<Item = (PersonId, u64)>, figures: [(u64, f64); N]) -> [f64; N] {
         let drawn = Drawn::new(self.told.key(), None);
         let mut evidence = Evidence::default();
         for (student, value) in values {
@@ -43,7 +43,7 @@ impl GroupFigures {
             evidence.add(&hash);
             evidence.relate(&hash, [1.0; 2], [value; 2]);
         }
-        self.told.once(question, evidence, Some(figure)).unwrap_or(figure)
+        figures.map(|(question, figure)| self.told.once(question, evidence.clone(), Some(figure)).unwrap_or(figure))
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let figures = figures();
         let told = |question: u64, absent: u128| {
             let values = (0..200).map(|number| (student(number), if number < absent { 2 } else { 0 }));
-            figures.settled(question, values, 2.0 * absent as f64) as u64
+            figures.settled(values, [(question, 2.0 * absent as f64)])[0] as u64
         };
         assert_eq!(told(1, 3), 6);
         assert_eq!((told(1, 4), told(1, 2), told(1, 0)), (6, 6, 6));

@@ -185,11 +185,16 @@ impl<'a> Shown<'a> {
         if let Some(figures) = groups {
             // All turn with the same contributions, so that they are of one instant.
             let of_student = |student| line.by_student.get(&student).map_or(0, |of| of.absent_half_days << 20 | of.unknown_half_days);
-            let values = || line.figures.persons().map(|student| (student, of_student(student)));
-            let settled = |of: &str, exact: f64| figures.settled(question(of, totals.enrolled_half_days), values(), exact);
-            let (absent, unknown) = (settled("absent", totals.absent_half_days as f64), settled("unknown", totals.unknown_half_days as f64));
-            (ada, rate) = (ada.map(|exact| settled("ada", exact)), rate.map(|exact| settled("rate", exact)));
-            (totals.absent_half_days, totals.unknown_half_days) = (absent as u64, unknown as u64);
+            let values = line.figures.persons().map(|student| (student, of_student(student)));
+            let exact = [
+                ("absent", totals.absent_half_days as f64),
+                ("unknown", totals.unknown_half_days as f64),
+                ("ada", ada.unwrap_or_default()),
+                ("rate", rate.unwrap_or_default()),
+            ];
+            let told = figures.settled(values, exact.map(|(of, exact)| (question(of, totals.enrolled_half_days), exact)));
+            (totals.absent_half_days, totals.unknown_half_days) = (told[0] as u64, told[1] as u64);
+            (ada, rate) = (ada.map(|_| told[2]), rate.map(|_| told[3]));
         }
         let attended_half_days = totals.enrolled_half_days.saturating_sub(totals.absent_half_days + totals.unknown_half_days);
         Self { line, groups, totals, attended_half_days, ada, rate }

@@ -133,7 +133,7 @@ fn unknown_share(scope: &Scope, found: &Absences) -> Option<f64> {
     let enrolled: u64 = of_each(|totals| totals.enrolled_half_days).map(|(_, half_days)| half_days).sum();
     let unknown = || of_each(|totals| totals.unknown_half_days);
     let exact = unknown().map(|(_, half_days)| half_days).sum::<u64>() as f64;
-    let told = scope.groups.as_ref().map_or(exact, |figures| figures.settled(question("unknown", enrolled), unknown(), exact));
+    let told = scope.groups.as_ref().map_or(exact, |figures| figures.settled(unknown(), [(question("unknown", enrolled), exact)])[0]);
     (enrolled > 0).then(|| (told / enrolled as f64).min(1.0))
 }
 
@@ -196,6 +196,8 @@ fn lines(
 
 /// `count` says how many there are of a list of students, or nothing.
 fn line(group: GroupName, tiers: &Tiers, students: Option<u64>, count: impl Fn(&[PersonId]) -> Option<u64>) -> ChronicLine {
+    // Of no more students than there are, whatever noise says.
+    let count = |of: &[PersonId]| count(of).map(|told| told.min(tiers.students()));
     let of = |tier: Tier| count(tiers.by_tier.get(&tier).map_or(&[], Vec::as_slice));
     let line = ChronicLine {
         group,
