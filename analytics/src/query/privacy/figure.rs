@@ -28,7 +28,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator,
 
 use super::contributions::Contribution;
 use super::gathered::Gathered;
-use super::given::{Evidence, Given, coarse};
+use super::given::{Evidence, Given};
 use super::noise::{Drawn, Hash, Noise, TOTAL, WANTED};
 use super::values::{OfGroup, STUDENTS_KEPT, Who};
 use crate::query::caller::PrivacyKey;
@@ -302,7 +302,7 @@ impl Told {
             let of = to.map(|to| rounded(value(contribution) / to));
             drawn.add(*student, &of[0].to_be_bytes());
             evidence.add(hash);
-            evidence.relate(hash, to, of.map(coarse));
+            evidence.relate(hash, to, of.map(f64::to_bits));
             relations.push(of[0].abs());
         }
         let noise = drawn.noise(kind);

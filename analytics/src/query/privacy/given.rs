@@ -109,7 +109,7 @@ impl Evidence {
         let nothing = || Relations { to, sketches: [Sketch([0; COUNTERS]), Sketch([0; COUNTERS])] };
         let Relations { sketches, .. } = self.relations.get_or_insert_with(nothing);
         for (sketch, relation) in sketches.iter_mut().zip(relations) {
-            sketch.add(mixed(student, relation | 1 << 63));
+            sketch.add(mixed(student, relation.wrapping_add(1)));
         }
     }
 
@@ -142,12 +142,6 @@ impl Evidence {
         // Who contributed something else counts twice among the relations, and who is in one set only counts once in both.
         (who.max((who + nearest.0).div_ceil(2)), nearest.1)
     }
-}
-
-/// A relation to about one part in a hundred: weights that a query changes by less are the same.
-pub(super) fn coarse(relation: f64) -> u64 {
-    const DROPPED: u32 = f64::MANTISSA_DIGITS - 7;
-    (relation.to_bits() + (1 << (DROPPED - 1))) >> DROPPED
 }
 
 /// Other numbers of a hash, by another one.
@@ -281,7 +275,7 @@ mod tests {
         for student in &students {
             let hash = drawn.hash(*student, b"");
             evidence.add(&hash);
-            evidence.relate(&hash, to, to.map(|to| coarse(given(*student) / to)));
+            evidence.relate(&hash, to, to.map(|to| (given(*student) / to).to_bits()));
         }
         evidence
     }
