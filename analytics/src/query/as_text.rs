@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
-use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, ScalarUDF, cast};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use super::expressions::each_expression;
 use super::ids::{self, ID};
 
 /// Functions of texts that would take the bytes of an id beside words of codes.
@@ -85,28 +85,15 @@ impl AnalyzerRule for Casts {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+        each_expression(plan, |expr, schema| match expr {
+            Expr::Cast(Cast { expr: inner, ref field }) | Expr::TryCast(TryCast { expr: inner, ref field })
+                if field.data_type().is_string() && inner.get_type(schema)? == ID =>
+            {
+                let text = of_id(&self.0, *inner);
+                let is_same = *field.data_type() == DataType::Utf8;
+                Ok(Transformed::yes(if is_same { text } else { cast(text, field.data_type().clone()) }))
             }
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let of_cast = |expr: Expr| match expr {
-                    Expr::Cast(Cast { expr: inner, ref field }) | Expr::TryCast(TryCast { expr: inner, ref field })
-                        if field.data_type().is_string() && inner.get_type(&schema)? == ID =>
-                    {
-                        let text = of_id(&self.0, *inner);
-                        let is_same = *field.data_type() == DataType::Utf8;
-                        Ok(Transformed::yes(if is_same { text } else { cast(text, field.data_type().clone()) }))
-                    }
-                    other => Ok(Transformed::no(other)),
-                };
-                expr.transform_up(of_cast).map(|expr| expr.update_data(|expr| name.restore(expr)))
-            })?;
-            node.map_data(LogicalPlan::recompute_schema)
-        })?;
-        Ok(plan.data)
+            other => Ok(Transformed::no(other)),
+        })
     }
 }

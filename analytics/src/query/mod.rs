@@ -19,6 +19,7 @@ mod cancel;
 mod distinct;
 mod engine;
 mod error;
+mod expressions;
 pub mod ids;
 mod job;
 pub mod json;

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::Share;
 use super::concat::Concat;
 use super::functions::{bounded, is_bounded};
+use crate::query::expressions::each_expression;
 
 /// Of one query.
 #[derive(Debug)]
@@ -47,18 +46,6 @@ impl AnalyzerRule for Bounding {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let bounded = plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                expr.transform_up(|expr| self.expression(expr, &schema)).map(|expr| expr.update_data(|expr| name.restore(expr)))
-            })?;
-            node.map_data(LogicalPlan::recompute_schema)
-        })?;
-        Ok(bounded.data)
+        each_expression(plan, |expr, schema| self.expression(expr, schema))
     }
 }
