@@ -146,7 +146,7 @@ describe('why a number', { concurrency: 1 }, () => {
     const { total } = await rest(`/reports/chronic-absence?by=grade&school=${earlier.school.id}`);
     await page.getByRole('button', { name: `Students, All: ${total.students}. Who is behind this number?` }).click();
     await sheet().locator('[data-chronic]').first().waitFor();
-    assert.deepEqual([await sheet().locator('[data-count]').getAttribute('data-count'), await sheet().locator('[data-chronic]').count()], [String(total.students), total.students]);
+    assert.deepEqual([await sheet().locator('[data-sum]').getAttribute('data-sum'), await sheet().locator('[data-chronic]').count()], [String(total.students), total.students]);
     // The one who was ill has missed that day.
     const one = sheet().locator(`[data-chronic="${ill.id}"]`);
     await one.getByText(/^1 of \d+ days/).waitFor();
