@@ -5,8 +5,10 @@ import { after, before, describe, test } from 'node:test';
 import { launch, open, signIn, SIZES } from './browser.js';
 import { fixture } from './fixture.js';
 
-const { url, school, section, office, schoolOffice } = fixture;
+const { url, school, section, analyst, office, schoolOffice } = fixture;
 const ROWS = 1_000_000;
+/** Rows of one answer, by default. */
+const ROWS_MAX = 2_000_000;
 const WEEKS = "SELECT * FROM (VALUES ('Mon', 41, 5), ('Tue', 41, 7), ('Mon', 42, 9)) AS t(day, week, absent)";
 
 let browser;
@@ -19,6 +21,14 @@ async function signedIn(account) {
   const fresh = await context.newPage();
   await signIn(fresh, url, account);
   return fresh;
+}
+
+async function typed(sql) {
+  await page.getByRole('textbox', { name: 'Question in SQL' }).click();
+  await page.keyboard.press('Control+a');
+  await page.keyboard.insertText(sql);
+  // What it offers to complete must not lie over the buttons.
+  await page.keyboard.press('Escape');
 }
 
 before(async () => {
@@ -93,6 +103,37 @@ describe('the desk of an office', { concurrency: 1 }, () => {
   test('an error is shown at its place', async () => {
     await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT dri\nFROM scans' })}`);
     await page.getByRole('alert').getByText('Line 1, column 8').waitFor();
+  });
+
+  test('a file that is refused or breaks off is not saved, and it is said why', async () => {
+    await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT 1' })}`);
+    await page.getByText(/^1 row in/).waitFor();
+    let downloads = 0;
+    page.on('download', () => (downloads += 1));
+    const refused = async (sql, said) => {
+      await typed(sql);
+      await page.getByRole('button', { name: 'CSV', exact: true }).click();
+      await page.getByRole('alert').getByText(said).waitFor();
+    };
+    await refused('SELECT dri\nFROM scans', 'Line 1, column 8');
+    // The rows end at a limit after the first of them have come.
+    await refused(`SELECT value FROM generate_series(1, ${ROWS_MAX + 1})`, 'rollcall.csv was not saved. The answer broke off before it was whole');
+    assert.equal(downloads, 0, 'a part of a file is none');
+    await typed('SELECT 1');
+    assert.equal(await page.getByRole('alert').count(), 0, 'what was said is about another text');
+  });
+});
+
+describe('the desk of an analyst', { concurrency: 1 }, () => {
+  test('a saved file comes with what to know of it', async () => {
+    const other = await signedIn(analyst);
+    await open(other, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT count(*) AS students FROM students' })}`);
+    await other.getByText(/^1 row in/).waitFor();
+    const saved = other.waitForEvent('download');
+    await other.getByRole('button', { name: 'CSV', exact: true }).click();
+    assert.equal((await saved).suggestedFilename(), 'rollcall.csv');
+    await other.getByText(/^About rollcall\.csv: Figures about students are given with a small uncertainty/).waitFor();
+    await other.context().close();
   });
 });
 

@@ -2,6 +2,7 @@
 
 import { type Column, type Table, tableFromIPC, Type } from '@uwdata/flechette';
 import { Problem } from '../api/client.ts';
+import type { FileFormat } from './saved.ts';
 
 export interface CatalogColumn {
   readonly name: string;
@@ -76,19 +77,30 @@ export async function catalog(): Promise<readonly CatalogTable[]> {
 /** Asks; `signal` cancels the question on the server too, because the connection ends. */
 export async function ask(sql: string, signal: AbortSignal): Promise<Result> {
   const started = performance.now();
-  const answer = await answered('/sql', {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', accept: 'application/vnd.apache.arrow.stream' },
-    body: JSON.stringify({ sql }),
-    signal,
-  });
-  return { ...(await whole(answer, signal)), warnings: warningsOf(answer.headers), tookMs: performance.now() - started };
+  const answer = await posted(sql, 'application/vnd.apache.arrow.stream', signal);
+  const rows = await whole(answer, signal, async () => columnsOf(tableFromIPC(new Uint8Array(await answer.arrayBuffer()))));
+  return { ...rows, warnings: warningsOf(answer.headers), tookMs: performance.now() - started };
 }
 
-/** The rows, if all of them came: an answer that ends early at a limit or a fault breaks off. */
-async function whole(answer: Response, signal: AbortSignal): Promise<Pick<Result, 'columns' | 'rows'>> {
+const FILE_TYPES: Record<FileFormat, string> = { csv: 'text/csv', parquet: 'application/vnd.apache.parquet' };
+
+/**
+ * The whole answer as a file, with what to know of it: a file without its last rows is none. What is found only while the rows
+ * come is not among the warnings, because a page cannot read trailers.
+ */
+export async function file(sql: string, format: FileFormat, signal: AbortSignal): Promise<{ content: Blob; warnings: readonly string[] }> {
+  const answer = await posted(sql, FILE_TYPES[format], signal);
+  return { content: await whole(answer, signal, () => answer.blob()), warnings: warningsOf(answer.headers) };
+}
+
+function posted(sql: string, accept: string, signal: AbortSignal): Promise<Response> {
+  return answered('/sql', { method: 'POST', headers: { 'content-type': 'application/json', accept }, body: JSON.stringify({ sql }), signal });
+}
+
+/** What an answer holds, if all of it came: one that ends early at a limit or a fault breaks off. */
+async function whole<Held>(answer: Response, signal: AbortSignal, read: () => Promise<Held>): Promise<Held> {
   try {
-    return columnsOf(tableFromIPC(new Uint8Array(await answer.arrayBuffer())));
+    return await read();
   } catch (error) {
     if (signal.aborted) throw error;
     throw new Problem(answer.status, 'incomplete', error instanceof Error ? error.message : String(error));
