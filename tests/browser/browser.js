@@ -15,8 +15,13 @@ export function launch() {
 }
 
 /** Signs in by the form and waits for the role's first page. */
-export async function signIn(page, url, { email, password }) {
+export async function signIn(page, url, account) {
   await open(page, `${url}/sign-in`);
+  await fillIn(page, account);
+}
+
+/** The form that is on the page, and what comes then. */
+export async function fillIn(page, { email, password }) {
   await page.getByLabel('E-mail').fill(email);
   await page.getByLabel('Password').fill(password);
   await page.getByRole('button', { name: 'Sign in' }).click();

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { launch, open, signIn, SIZES, stayed } from './browser.js';
+import { fillIn, launch, open, signIn, SIZES, stayed } from './browser.js';
 import { fixture } from './fixture.js';
 import { scanned } from './gate.js';
 
@@ -68,6 +68,65 @@ describe('the desk', { concurrency: 1 }, () => {
     assert.deepEqual(names.filter((name) => shown.includes(name)), []);
     await page.getByRole('link', { name: 'District', exact: true }).click();
     await page.locator('[data-came]').waitFor();
+  });
+
+  test('a link to a school or a section of the school year reopens the school year', async () => {
+    const chosen = (on) => on.locator('.range [aria-pressed=true]:enabled').getByText('School year').waitFor();
+    const shown = (on) => on.getByRole('status').getByText(/^\d.* to \d/).waitFor();
+    const { year_from } = await (await page.request.get(`${url}/api/v1/overview/arrivals`)).json();
+    await open(page, `${url}/district/school/${school.id}`);
+    await shown(page);
+    await Promise.all([page.waitForResponse((answer) => answer.url().endsWith(`&from=${year_from}`)), page.getByRole('button', { name: 'School year' }).click()]);
+    const link = page.url();
+    assert.equal(link, `${url}/district/school/${school.id}?range=year`);
+
+    const other = await page.context().newPage();
+    const since = new Set();
+    other.on('request', (request) => request.url().includes('/reports/') && since.add(new URL(request.url()).searchParams.get('from')));
+    await open(other, link);
+    await chosen(other);
+    await shown(other);
+    // On to a section and back it stays, and a link to the section has it too.
+    await other.locator('a[href^="/district/section/"]').first().click();
+    await other.waitForURL('**/district/section/*?range=year');
+    await chosen(other);
+    await open(other, other.url());
+    await chosen(other);
+    await shown(other);
+    await other.getByRole('navigation', { name: 'Where you are' }).getByRole('link').last().click();
+    await other.waitForURL(link);
+    await chosen(other);
+    assert.deepEqual([...since], [year_from], 'the last thirty days are not read meanwhile');
+    await other.getByRole('button', { name: 'Last 30 days' }).click();
+    await other.waitForURL(`${url}/district/school/${school.id}`);
+    await other.close();
+  });
+
+  test('a question of any length is in its link, also for who has to sign in first', async () => {
+    const long = `SELECT 'end' AS place -- ${'ab '.repeat(7_000)}`;
+    await open(page, `${url}/district/questions`);
+    await typed(long);
+    await page.getByRole('button', { name: /^Run/ }).click();
+    await page.getByText(/^1 row in/).waitFor();
+    await page.getByRole('radio', { name: 'Table' }).waitFor();
+    const link = page.url();
+    const context = await browser.newContext({ viewport: SIZES.tablet });
+    const other = await context.newPage();
+    await open(other, link);
+    await other.getByLabel('E-mail').waitFor();
+    const asked = other.waitForRequest('**/api/v1/sql');
+    await fillIn(other, analyst);
+    assert.equal((await asked).postDataJSON().sql, long);
+    await other.getByText(/^1 row in/).waitFor();
+    assert.equal(other.url(), link);
+    // Another one in the same tab loads nothing anew.
+    await other.evaluate(() => (location.hash = new URLSearchParams({ sql: 'SELECT 1 UNION ALL SELECT 2' })));
+    await other.getByText(/^2 rows in/).waitFor();
+    await other.getByRole('button', { name: 'Sign out' }).click();
+    await other.waitForURL(`${url}/sign-in`);
+    await fillIn(other, analyst);
+    await other.waitForURL(`${url}/district`);
+    await context.close();
   });
 
   test('a question is saved, opened from its link, changed, shared and deleted', async () => {

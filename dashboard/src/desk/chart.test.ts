@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { axes, type Colours, option, SERIES_MAX, inOrder } from './chart.ts';
 import type { Kind, Result } from './sql.ts';
+import { ONE_ONLY } from './view.ts';
 
 const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
 
@@ -28,6 +29,11 @@ test('a time, a name and a number are a chart without being asked', () => {
 test('what the view names is taken', () => {
   const found = axes(WEEKS, { chart: 'bar', x: 'school', y: 'rate', series: 'week' });
   assert.deepEqual([found?.x.name, found?.series?.name], ['school', 'week']);
+});
+
+test('one line only is drawn when that is wished, though a name is there', () => {
+  assert.equal(axes(WEEKS, { chart: 'line', x: '', y: '', series: ONE_ONLY })?.series, null);
+  assert.equal(axes(WEEKS, { chart: 'heat', x: '', y: '', series: ONE_ONLY })?.series, null);
 });
 
 test('without a number there is nothing to draw', () => {

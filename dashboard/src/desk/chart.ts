@@ -3,7 +3,7 @@
 import type { EChartsCoreOption } from 'echarts/core';
 import { cell, numeric } from './cell.ts';
 import type { Result, ResultColumn } from './sql.ts';
-import type { View } from './view.ts';
+import { ONE_ONLY, type View } from './view.ts';
 
 /** More points make no better picture, and a slow one. */
 export const POINTS_MAX = 20_000;
@@ -39,6 +39,7 @@ export function axes(result: Result, view: Pick<View, 'x' | 'y' | 'series' | 'ch
   const rest = result.columns.filter((column) => column !== y);
   const x = named(view.x) ?? rest.find((column) => column.kind === 'instant' || column.kind === 'date') ?? rest[0];
   if (x === undefined) return null;
+  if (view.series === ONE_ONLY) return { x, y, series: null };
   const others = rest.filter((column) => column !== x);
   const series = named(view.series) ?? others.find((column) => column.kind === 'text') ?? (view.chart === 'heat' ? others[0] : undefined);
   return { x, y, series: series ?? null };

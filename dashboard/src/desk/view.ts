@@ -14,27 +14,39 @@ export interface View {
 
 export const EMPTY: View = { sql: '', chart: 'none', x: '', y: '', series: '' };
 
-/** Longest text of a question that is taken from an address, in characters. */
-const SQL_CHARS_MAX = 20_000;
+/** In `series`: no column, though there is one that fits. */
+export const ONE_ONLY = '*';
 
-/** The view as the query part of an address, with the saved question that it came from; empty for the empty view. */
-export function toSearch(view: View, saved: string | null = null): string {
+/** What stands before servers often takes 8 KiB of an address; a longer view stands behind its `#`, which is sent to no server. */
+const SEARCH_CHARS_MAX = 6_000;
+
+/** Where a view stands in an address. */
+export type Ending = Pick<Location, 'search' | 'hash'>;
+
+/** The view as the end of an address, with the saved question that it came from; empty for the empty view. */
+export function toAddress(view: View, saved: string | null = null): string {
   if (view.sql.trim() === '') return '';
   const params = new URLSearchParams({ sql: view.sql });
   if (saved !== null) params.set('saved', saved);
   if (view.chart !== 'none') params.set('chart', view.chart);
   for (const key of ['x', 'y', 'series'] as const) if (view[key] !== '') params.set(key, view[key]);
-  return `?${params}`;
+  const said = params.toString();
+  return (said.length <= SEARCH_CHARS_MAX ? '?' : '#') + said;
 }
 
-export function fromSearch(search: string): View {
-  const params = new URLSearchParams(search);
-  const sql = (params.get('sql') ?? '').slice(0, SQL_CHARS_MAX);
+/** The view of an address. Nothing is cut: a text that is too long is the server's to refuse, in words. */
+export function fromAddress(address: Ending): View {
+  const params = paramsOf(address);
   const chart = CHARTS.find((kind) => kind === params.get('chart')) ?? 'none';
-  return { sql, chart, x: params.get('x') ?? '', y: params.get('y') ?? '', series: params.get('series') ?? '' };
+  return { sql: params.get('sql') ?? '', chart, x: params.get('x') ?? '', y: params.get('y') ?? '', series: params.get('series') ?? '' };
 }
 
 /** The saved question that an address names. Whoever opens it may not see it: the view stands in the address itself. */
-export function savedIn(search: string): string | null {
-  return new URLSearchParams(search).get('saved');
+export function savedIn(address: Ending): string | null {
+  return paramsOf(address).get('saved');
+}
+
+function paramsOf({ search, hash }: Ending): URLSearchParams {
+  const behind = new URLSearchParams(hash.slice(1));
+  return behind.has('sql') ? behind : new URLSearchParams(search);
 }

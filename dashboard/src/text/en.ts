@@ -279,6 +279,7 @@ export const en = {
     aboutFile: (name: string, warning: string) => `About ${name}: ${warning}`,
     copyLink: 'Copy link',
     copied: 'The link opens exactly this view.',
+    notCopied: 'The browser does not let the page copy. The address bar has the link.',
     aside: 'Saved questions and tables',
     tables: 'Tables',
     look: 'Look inside',
