@@ -37,7 +37,7 @@ pub struct WindowRow {
     pub is_restricted: bool,
 }
 
-/// A student who is present in a meeting, once, in the stretch of it that attendance knows.
+/// A stretch of a meeting in which a student is present, as far as attendance knows; several for whoever came back.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceRow {
     pub meeting: u32,

@@ -264,9 +264,25 @@ fn a_half_day_clips_the_last_window() {
 }
 
 #[test]
-fn who_leaves_and_comes_back_has_no_activity_between() {
-    let mut class = Class::of(1).acts(0, &[10, 40, 400, 430]);
-    assert_eq!(class.active_s(), [30, 30, 0]);
+fn who_leaves_and_comes_back_counts_in_the_windows_of_both_stays() {
+    let mut class = Class::of(2).acts(0, &[10, 40, 200, 230, 510, 530]).acts(1, &[10, 40, 200, 230, 510, 530]);
+    let span = class.meeting.plan.span;
+    let at = |at_s: i64| UtcMillis(STARTS + at_s * 1000);
+    // The first student is out from 9:04 to 9:10:10: in no part of the second window, in parts of the others.
+    class.meeting.set_presence(vec![(0, Span::new(span.starts, at(120))), (0, Span::new(at(490), span.ends)), (1, span)]);
+    let windows = class.windows();
+    assert_eq!(windows.iter().map(|window| (window.present, window.with_data)).collect::<Vec<_>>(), [(2, 2), (1, 1), (2, 2)]);
+    assert_eq!(windows.iter().map(|window| window.active_ms).collect::<Vec<_>>(), [60_000, 30_000, 40_000]);
+    assert_eq!(windows.iter().map(|window| window.events).collect::<Vec<_>>(), [4, 2, 4]);
+}
+
+/// A gate's clock and a tablet's are not the same to the second, and a mark says no instant.
+#[test]
+fn who_is_there_for_a_part_of_a_window_counts_in_it_with_all_of_it() {
+    let mut class = Class::of(1).acts(0, &[10, 40, 110, 150]);
+    class.meeting.set_presence(vec![(0, Span::new(UtcMillis(STARTS + 30_000), UtcMillis(STARTS + 100_000)))]);
+    let first = class.windows().remove(0);
+    assert_eq!((first.present, first.events, first.active_ms), (1, 4, 140_000));
 }
 
 #[test]
