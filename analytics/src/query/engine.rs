@@ -47,7 +47,25 @@ pub(super) struct Inner {
     pub(super) given: Arc<Given>,
     pub(super) workers: OnceLock<Arc<Workers>>,
     turns: Arc<Semaphore>,
-    by_account: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
+    by_account: Mutex<HashMap<AccountId, Weak<OfAccount>>>,
+}
+
+/// What one account may have at a time.
+pub(super) struct OfAccount {
+    running: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+/// The right to run on the engine's threads.
+pub(super) struct Turn {
+    _permits: [Option<OwnedSemaphorePermit>; 2],
+    _of: Arc<OfAccount>,
+}
+
+/// The right to have a result of which the last rows are not taken yet.
+pub(super) struct Open {
+    _permit: OwnedSemaphorePermit,
+    _of: Arc<OfAccount>,
 }
 
 impl Drop for Inner {
@@ -160,13 +178,16 @@ impl QueryEngine {
     pub async fn ask(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Result<QueryStream, QueryError> {
         let started = Instant::now();
         let accepted = self.accept(caller, question.sql)?.bind(question.values)?;
-        let turns = self.turns(caller.account).await?;
+        let of = self.of_account(caller.account);
+        let permit = Arc::clone(&of.open).try_acquire_owned().map_err(|_| QueryError::Busy)?;
+        let open = Open { _permit: permit, _of: Arc::clone(&of) };
+        let turn = self.turn(of).await?;
         let (rows, receiver) = mpsc::channel(WAITING_BATCHES_MAX);
         let (planned, planning) = oneshot::channel();
         let job = self.job(caller, question, limits);
         let wanted = job.wanted.clone();
-        let task = self.runtime()?.spawn(job.run(accepted, planned, rows));
-        let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
+        let task = self.runtime()?.spawn(job.run(turn, accepted, planned, rows));
+        let _running = Running { task, wanted, _open: Some(open), _engine: Arc::clone(&self.inner) };
         let Shape { schema, warnings, lacks, lacking, tables, reads, key, is_ordered } =
             planning.await.map_err(|_| QueryError::Stopped)??;
         Ok(QueryStream {
@@ -190,12 +211,16 @@ impl QueryEngine {
     /// when it runs, such as rows about single students, is not refused here.
     pub async fn describe(&self, caller: &Caller, question: &Question<'_>, limits: &Limits) -> Result<Description, QueryError> {
         let accepted = self.accept(caller, question.sql)?.stating(question.types);
-        let turns = self.turns(caller.account).await?;
+        let turn = self.turn(self.of_account(caller.account)).await?;
         let (described, answer) = oneshot::channel();
         let job = self.job(caller, question, limits);
         let wanted = job.wanted.clone();
-        let task = self.runtime()?.spawn(async move { drop(described.send(job.describe(accepted).await)) });
-        let _running = Running { task, wanted, _turns: turns, _engine: Arc::clone(&self.inner) };
+        let task = self.runtime()?.spawn(async move {
+            let description = job.describe(accepted).await;
+            drop(turn);
+            drop(described.send(description));
+        });
+        let _running = Running { task, wanted, _open: None, _engine: Arc::clone(&self.inner) };
         answer.await.map_err(|_| QueryError::Stopped)?
     }
 
@@ -242,24 +267,27 @@ impl QueryEngine {
         }
     }
 
-    async fn turns(&self, account: AccountId) -> Result<[Option<OwnedSemaphorePermit>; 2], QueryError> {
-        let own = {
-            let mut accounts = self.inner.by_account.lock();
-            accounts.retain(|_, turns| turns.strong_count() > 0);
-            match accounts.get(&account).and_then(Weak::upgrade) {
-                Some(turns) => turns,
-                None => {
-                    let turns = Arc::new(Semaphore::new(self.inner.config.concurrent_per_account_max));
-                    accounts.insert(account, Arc::downgrade(&turns));
-                    turns
-                }
-            }
-        };
-        let both = async { (own.acquire_owned().await, Arc::clone(&self.inner.turns).acquire_owned().await) };
-        match tokio::time::timeout(self.inner.config.wait, both).await {
-            Ok((own, all)) => Ok([own.ok(), all.ok()]),
-            Err(_) => Err(QueryError::Busy),
+    fn of_account(&self, account: AccountId) -> Arc<OfAccount> {
+        let mut accounts = self.inner.by_account.lock();
+        accounts.retain(|_, of| of.strong_count() > 0);
+        if let Some(of) = accounts.get(&account).and_then(Weak::upgrade) {
+            return of;
         }
+        let EngineConfig { concurrent_per_account_max, open_per_account_max, .. } = self.inner.config;
+        let of = OfAccount {
+            running: Arc::new(Semaphore::new(concurrent_per_account_max)),
+            open: Arc::new(Semaphore::new(open_per_account_max)),
+        };
+        let of = Arc::new(of);
+        accounts.insert(account, Arc::downgrade(&of));
+        of
+    }
+
+    async fn turn(&self, of: Arc<OfAccount>) -> Result<Turn, QueryError> {
+        let (own, all) = (Arc::clone(&of.running), Arc::clone(&self.inner.turns));
+        let both = async { [own.acquire_owned().await.ok(), all.acquire_owned().await.ok()] };
+        let permits = tokio::time::timeout(self.inner.config.wait, both).await.map_err(|_| QueryError::Busy)?;
+        Ok(Turn { _permits: permits, _of: of })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::blame::{self, Found};
 use super::caller::Caller;
 use super::cancel::{self, Wanted};
-use super::engine::Inner;
+use super::engine::{Inner, Turn};
 use super::error::{self, Bound, QueryError};
 use super::limits::Limits;
 use super::reads::{Read, Reading};
@@ -91,15 +91,17 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// The turn is given back when the last row is made, not when it is taken: whoever reads slowly keeps nobody waiting.
     pub async fn run(
         self,
+        turn: Turn,
         accepted: Accepted,
         answer: oneshot::Sender<Result<Shape, QueryError>>,
         rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
     ) {
         let (wanted, last) = (self.wanted.clone(), rows.clone());
         // Nobody hears a step that panics; its rows must not look whole.
-        let Err(panic) = AssertUnwindSafe(self.work(accepted, answer, rows)).catch_unwind().await else { return };
+        let Err(panic) = AssertUnwindSafe(self.work(turn, accepted, answer, rows)).catch_unwind().await else { return };
         wanted.end();
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         let fault = DataFusionError::Internal(format!("a step panicked: {}", text.unwrap_or_default()));
@@ -108,6 +110,7 @@ impl Job {
 
     async fn work(
         self,
+        turn: Turn,
         accepted: Accepted,
         answer: oneshot::Sender<Result<Shape, QueryError>>,
         rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
@@ -130,6 +133,7 @@ impl Job {
             _ => Err(self.out_of_time()),
         };
         self.wanted.end();
+        drop(turn);
         // Nobody may be there to hear it.
         let _ = rows.send(last).await;
     }

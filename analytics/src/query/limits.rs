@@ -39,6 +39,8 @@ pub struct EngineConfig {
     /// Queries that run at a time, over all and of one account; more wait for [`EngineConfig::wait`].
     pub concurrent_max: usize,
     pub concurrent_per_account_max: usize,
+    /// Results of one account of which the last rows are not taken yet; a query beyond is refused as busy. Each waits with a few batches.
+    pub open_per_account_max: usize,
     /// How long a query waits for its turn before it is refused as busy.
     pub wait: Duration,
     /// Longest text of a query.
@@ -54,6 +56,7 @@ impl Default for EngineConfig {
             niceness: 10,
             concurrent_max: 8,
             concurrent_per_account_max: 4,
+            open_per_account_max: 64,
             wait: Duration::from_secs(5),
             sql_bytes_max: 64 * 1024,
             spill_dir: None,

@@ -10,7 +10,7 @@ use datafusion::common::Dependency;
 use datafusion::logical_expr::LogicalPlan;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::QueryError;
@@ -90,7 +90,7 @@ pub(super) fn is_ordered(plan: &LogicalPlan) -> bool {
 pub(super) struct Running {
     pub task: JoinHandle<()>,
     pub wanted: super::cancel::Wanted,
-    pub _turns: [Option<OwnedSemaphorePermit>; 2],
+    pub _open: Option<super::engine::Open>,
     /// The engine's threads live as long as a query that runs on them.
     pub _engine: Arc<super::engine::Inner>,
 }

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use rollcall_store::account::Role;
 
 use super::world::{caller, engine, engine_with, events, one};
-use crate::query::{Bound, EngineConfig, Limits, QueryEngine, QueryError};
+use crate::query::{Bound, Caller, EngineConfig, Limits, QueryEngine, QueryError};
 
 const BOMB: &str =
     "select count(*) from generate_series(1, 1000000) a cross join generate_series(1, 1000000) b where a.value + b.value < 0";
@@ -83,6 +83,13 @@ async fn a_sort_larger_than_its_memory_spills_and_is_right() {
     assert_eq!(bound(&engine, sql, &no_disk).await, Bound::Spill);
 }
 
+/// More rows than wait for a reader: it runs until they are taken.
+const LONG: &str = "select value from generate_series(1, 1000000)";
+
+fn another(asks: &Caller) -> Caller {
+    Caller { account: rollcall_model::ids::AccountId::from_bytes([8; 16]), ..asks.clone() }
+}
+
 #[tokio::test]
 async fn a_bomb_leaves_the_others_unharmed_and_ends_when_it_is_dropped() {
     let engine =
@@ -94,7 +101,7 @@ async fn a_bomb_leaves_the_others_unharmed_and_ends_when_it_is_dropped() {
     // All three turns are free again only when the bomb has let go of its own.
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(engine.run(&asks, "select 1", &Limits::default()).await.unwrap());
+        held.push(engine.run(&asks, LONG, &Limits::default()).await.unwrap());
     }
 }
 
@@ -128,11 +135,33 @@ async fn too_many_at_a_time_are_refused_as_busy() {
     let config = EngineConfig { threads: 1, concurrent_per_account_max: 1, wait: Duration::from_millis(20), ..EngineConfig::default() };
     let engine = engine_with(config, &events());
     let asks = caller(Role::Office);
-    let first = engine.run(&asks, "select 1", &Limits::default()).await.unwrap();
+    let first = engine.run(&asks, LONG, &Limits::default()).await.unwrap();
     assert!(matches!(engine.run(&asks, "select 1", &Limits::default()).await, Err(QueryError::Busy)));
-    let mut other = asks.clone();
-    other.account = rollcall_model::ids::AccountId::from_bytes([8; 16]);
-    assert!(engine.run(&other, "select 1", &Limits::default()).await.is_ok(), "another account has its own turns");
+    assert_eq!(one(&engine, &another(&asks), "select 1").await, "1", "another account has its own turns");
     drop(first);
-    assert!(engine.run(&asks, "select 1", &Limits::default()).await.is_ok());
+    let again = async { while engine.run(&asks, "select 1", &Limits::default()).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+}
+
+/// Two readers that take nothing have results open as long as they like; the others need their turns.
+#[tokio::test]
+async fn who_does_not_read_keeps_nobody_waiting() {
+    let config = EngineConfig {
+        concurrent_max: 2,
+        concurrent_per_account_max: 2,
+        open_per_account_max: 6,
+        wait: Duration::from_secs(10),
+        ..EngineConfig::default()
+    };
+    let engine = engine_with(config, &events());
+    let asks = caller(Role::Office);
+    let mut unread = Vec::new();
+    for _ in 0..6 {
+        unread.push(engine.run(&asks, "select 1", &Limits::default()).await.unwrap());
+    }
+    assert_eq!(one(&engine, &another(&asks), "select count(*) from events").await, "80");
+    assert!(matches!(engine.run(&asks, "select 1", &Limits::default()).await, Err(QueryError::Busy)), "so many results wait to be read");
+    let first = unread.remove(0).collect().await.unwrap();
+    assert_eq!(first[0].num_rows(), 1);
+    assert_eq!(one(&engine, &asks, "select 1").await, "1");
 }
