@@ -53,6 +53,32 @@ describe('the desk', { concurrency: 1 }, () => {
     assert.ok(numbers.length > 3 && numbers.every((number) => number % 10 === 0), String(numbers));
   });
 
+  test('a page that stays open reads its reports every hour, and at once on another day', async () => {
+    const context = await browser.newContext({ viewport: SIZES.tablet, storageState: await page.context().storageState() });
+    const other = await context.newPage();
+    await other.clock.install();
+    let date;
+    await other.route('**/api/v1/overview/arrivals*', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), ...(date ? { date } : {}) } });
+    });
+    const read = async (what) => (await other.waitForResponse((answer) => answer.url().includes(what))).finished();
+    const shown = () => other.locator('main').getByText('Loading…').first().waitFor({ state: 'detached' });
+    const all = ['/overview/arrivals', '/reports/attendance?by=', '/reports/chronic-absence?by='];
+    for (const [path, reports] of [['/district', all], [`/district/school/${school.id}`, all], [`/district/section/${section.id}`, ['/reports/late-arrivals?by=']]]) {
+      date = undefined;
+      await Promise.all([...reports.map(read), open(other, url + path)]);
+      await shown();
+      await Promise.all([...reports.map(read), other.clock.fastForward('01:00:01')]);
+      await shown();
+      // A section has no day of its own: it says from when to when.
+      if (path.includes('section')) continue;
+      date = '2027-01-11';
+      await Promise.all([...reports.map(read), other.clock.fastForward('01:01')]);
+    }
+    await context.close();
+  });
+
   test('from the district to a school and a section, by keyboard, without a name', async () => {
     await page.locator(`[data-school="${school.id}"] a`).focus();
     await page.keyboard.press('Enter');
