@@ -7,7 +7,10 @@ import { launch, open, signIn, SIZES } from './browser.js';
 import { fixture } from './fixture.js';
 
 const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
-const { url, section, school } = fixture;
+const { url, section, school, earlier } = fixture;
+const accounts = { ...fixture, earlierOffice: earlier.office };
+const asked = (sql, chart) => `/district/questions?${new URLSearchParams({ sql, chart })}`;
+const WEEKS = "SELECT * FROM (VALUES ('Mon', 41, 5), ('Tue', 41, 7), ('Mon', 42, 9)) AS t(day, week, absent)";
 
 const PAGES = [
   ['sign-in', null, '/sign-in', 'form'],
@@ -19,6 +22,13 @@ const PAGES = [
   ['school of the district', 'analyst', `/district/school/${school.id}`, 'main:has(#grades) .range button:nth-child(2):enabled'],
   ['section of the district', 'analyst', `/district/section/${section.id}`, '.range button:nth-child(2):enabled'],
   ['questions', 'analyst', '/district/questions', '#exports'],
+  ['saved questions', 'earlierOffice', '/district/questions', '[data-saved] small'],
+  ['an answer', 'analyst', asked('SELECT school, count(*) AS students FROM students GROUP BY school', 'none'), '.desk .warning'],
+  ['lines', 'analyst', asked(WEEKS, 'line'), '[role=img] svg text'],
+  ['bars', 'analyst', asked(WEEKS, 'bar'), '[role=img] svg text'],
+  ['a heat map', 'analyst', asked(WEEKS, 'heat'), '[role=img] svg text'],
+  ['a refused question', 'analyst', asked('SELECT dri FROM scans', 'none'), '[role=alert]'],
+  ['a school with its charts', 'earlierOffice', `/district/school/${earlier.school.id}`, 'main:has([role=img] svg text) [aria-labelledby=grades] button.figure'],
   ['report of its office', 'schoolOffice', '/district', '[aria-labelledby=grades] button.figure'],
   ['erasures', 'office', '/district/erasures', '[data-former]'],
   ['devices', 'it', '/devices', '[data-device]'],
@@ -27,6 +37,9 @@ const PAGES = [
 /** What is pressed on a page, and what has come then. */
 const OPENED = { 'report of its office': ['[aria-labelledby=grades] button.figure', '[data-why]'], erasures: ['[data-former] button', 'form'] };
 
+/** What has to be there before a page is opened. */
+const PREPARED = { 'saved questions': saved };
+
 let browser;
 /** One session a role: somebody who signs in time and again is held up. */
 const sessions = new Map();
@@ -34,6 +47,17 @@ before(async () => {
   browser = await launch();
 });
 after(() => browser?.close());
+
+/** A question that is shared. */
+async function saved(page) {
+  const wish = async (method, path, data) => {
+    const answer = await page.request.fetch(`${url}/api/v1${path}`, { method, data, headers: { origin: url, 'idempotency-key': crypto.randomUUID() } });
+    assert.ok(answer.ok(), await answer.text());
+    return answer.json();
+  };
+  const { id, version } = await wish('POST', '/saved-queries', { title: 'Weeks', sql: WEEKS, view: {} });
+  await wish('PATCH', `/saved-queries/${id}`, { version, shared: true });
+}
 
 async function violations(page) {
   // Injected by the debugger, because the page's security policy refuses foreign scripts.
@@ -51,9 +75,10 @@ describe('accessibility', { concurrency: 1 }, () => {
         context.setDefaultTimeout(15_000);
         const page = await context.newPage();
         if (role && !storageState) {
-          await signIn(page, url, fixture[role]);
+          await signIn(page, url, accounts[role]);
           sessions.set(role, await context.storageState());
         }
+        await PREPARED[name]?.(page);
         await open(page, url + path);
         await page.locator(ready).first().waitFor();
         assert.deepEqual(await violations(page), [], colorScheme);

@@ -67,3 +67,29 @@ test('a heat map has Monday first, whichever day came first, and other names as 
   assert.deepEqual(inOrder(['Sunday', 'Monday', 'Wednesday']), ['Monday', 'Wednesday', 'Sunday']);
   assert.deepEqual(inOrder(['Sun Valley', 'Monroe']), ['Sun Valley', 'Monroe']);
 });
+
+test('bars whose names do not fit below them lie, with every name beside them', () => {
+  const schools = (count: number) => {
+    const names = Array.from({ length: count }, (_, place) => `School number ${place}`);
+    return result([['school', 'text', names], ['n', 'number', names.map((_, place) => place)]]);
+  };
+  const drawn = (of: Result, kind: 'bar' | 'line') => {
+    const found = axes(of, { chart: kind, x: '', y: '', series: '' });
+    assert.ok(found);
+    const { option: made, heightEm } = option(of, found, kind, COLOURS);
+    return [(made['yAxis'] as { type: string }).type, heightEm !== null];
+  };
+  assert.deepEqual(drawn(schools(2), 'bar'), ['value', false]);
+  assert.deepEqual(drawn(schools(12), 'bar'), ['category', true]);
+  assert.deepEqual(drawn(schools(12), 'line'), ['value', false]);
+  assert.deepEqual(drawn(schools(200), 'bar'), ['value', false], 'nobody scrolls through so many');
+  assert.deepEqual(drawn(WEEKS, 'bar'), ['value', false], 'weeks go from left to right');
+});
+
+test('a heat map of nothing but holes has a scale', () => {
+  const holes = result([['week', 'text', ['41']], ['day', 'text', ['Mon']], ['n', 'number', [null]]]);
+  const found = axes(holes, { chart: 'heat', x: '', y: '', series: '' });
+  assert.ok(found);
+  const { min, max } = option(holes, found, 'heat', COLOURS).option['visualMap'] as { min: number; max: number };
+  assert.deepEqual([min, max], [0, 1]);
+});

@@ -45,12 +45,35 @@ export function axes(result: Result, view: Pick<View, 'x' | 'y' | 'series' | 'ch
   return { x, y, series: series ?? null };
 }
 
-/** What the library draws. Only the first rows are drawn when there are too many; `isCut` says so. */
-export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'bar' | 'heat', colours: Colours): { option: EChartsCoreOption; isCut: boolean } {
+/** Names that are longer than this altogether do not fit below upright bars; lying ones have them beside, */
+const NAMES_CHARS_UPRIGHT_MAX = 30;
+/** unless there are so many bars that nobody would scroll through them. */
+const LYING_BARS_MAX = 80;
+/** Widths of letters are not known here: this is a wide one's, in sizes of text. */
+const LETTER_EM = 0.68;
+/** A name beside or below its axis is cut past this many letters. */
+const NAME_LETTERS_MAX = 20;
+
+export interface Picture {
+  readonly option: EChartsCoreOption;
+  /** Only the first rows or lines are drawn, because there are too many. */
+  readonly isCut: boolean;
+  /** Bars that lie one below the other need a height of their own, in sizes of text. */
+  readonly heightEm: number | null;
+}
+
+interface Point {
+  readonly x: number;
+  readonly series: number;
+  readonly y: number | null;
+}
+
+/** What the library draws. */
+export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'bar' | 'heat', colours: Colours): Picture {
   const rows = Math.min(result.rows, POINTS_MAX);
   const along = new Places();
   const across = new Places();
-  const points: { x: number; series: number; y: number | null }[] = [];
+  const points: Point[] = [];
   for (let row = 0; row < rows; row += 1) {
     const place = along.of(cell(x.at(row), x.kind) ?? '–');
     const line = across.of(series === null ? y.name : (cell(series.at(row), series.kind) ?? '–'));
@@ -58,37 +81,61 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   }
   const isCut = rows < result.rows || (kind !== 'heat' && across.names.length > SERIES_MAX);
   const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
+  const longest = Math.max(0, ...along.names.map((name) => name.length));
+  const letters = Math.min(NAME_LETTERS_MAX, longest);
+  const cut = { width: letters * LETTER_EM * colours.fontPx, overflow: 'truncate' };
   const base = {
     animation: false,
     textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
-    grid: { left: 12, right: 18, top: 44, bottom: kind === 'heat' ? 80 : 12, containLabel: true },
-    tooltip: { trigger: kind === 'heat' ? 'item' : 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
-    xAxis: { type: 'category', data: along.names, ...axis },
+    // The last name stands with its half beyond the end of its axis.
+    grid: { left: 12, right: Math.max(18, (letters * colours.fontPx) / 4), top: 44, bottom: 12, containLabel: true },
+    tooltip: { trigger: 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
+    xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, ...(longest > letters ? cut : {}) } },
   };
-  if (kind === 'heat') {
-    const lines = inOrder(across.names);
-    const values = points.map((point) => point.y).filter((value) => value !== null);
-    return {
-      isCut,
-      option: {
-        ...base,
-        // The first line on top, as in the table.
-        yAxis: { type: 'category', data: lines, inverse: true, ...axis },
-        visualMap: {
-          min: Math.min(...values), max: Math.max(...values), calculable: true, orient: 'horizontal', left: 'center', bottom: 8,
-          inRange: { color: [colours.low, colours.high] }, textStyle: { color: colours.soft },
-        },
-        series: [{ type: 'heatmap', data: points.filter((point) => point.y !== null).map((point) => [point.x, lines.indexOf(across.names[point.series] ?? ''), point.y]) }],
-      },
-    };
-  }
-  const drawn = across.names.slice(0, SERIES_MAX).map((name, line) => {
+  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, ...heat(points, across.names, y.name, axis, colours) } };
+  const names = across.names.slice(0, SERIES_MAX);
+  const drawn = names.map((name, line) => {
     // Where a line has no value there is a hole, not a zero.
     const data: (number | null)[] = along.names.map(() => null);
     for (const point of points) if (point.series === line) data[point.x] = point.y;
-    return { name, type: kind, data, connectNulls: false, showSymbol: along.names.length < 60, symbolSize: 6 };
+    return { name, type: kind, data, connectNulls: false, showSymbol: along.names.length < 60, symbolSize: 6, ...(kind === 'bar' ? { barMaxWidth: 4 * colours.fontPx } : {}) };
   });
-  return { isCut, option: { ...base, color: [...colours.marks], legend: { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } }, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn } };
+  const legend = { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } };
+  const upright = { ...base, color: [...colours.marks], legend, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn };
+  const isLying = kind === 'bar' && x.kind === 'text' && along.names.join('').length > NAMES_CHARS_UPRIGHT_MAX && along.names.length * names.length <= LYING_BARS_MAX;
+  if (!isLying) return { isCut, heightEm: null, option: upright };
+  const lying = {
+    ...upright,
+    grid: { ...base.grid, right: 24 },
+    tooltip: { ...base.tooltip, axisPointer: { type: 'shadow' } },
+    xAxis: { type: 'value', splitNumber: 3, ...axis },
+    // The first row on top, as in the table, and no name left out.
+    yAxis: { ...base.xAxis, inverse: true, axisLabel: { ...axis.axisLabel, ...cut, hideOverlap: false, interval: 0 } },
+  };
+  return { isCut, heightEm: 7 + along.names.length * (0.8 + 0.9 * names.length), option: lying };
+}
+
+/** A heat map: a row for each of the names, Monday on top, and the scale of its colours below. */
+function heat(points: readonly Point[], names: readonly string[], measured: string, axis: object, colours: Colours): EChartsCoreOption {
+  const lines = inOrder(names);
+  const values = points.map((point) => point.y).filter((value) => value !== null);
+  return {
+    grid: { left: 12, right: 18, top: 14, bottom: 5.6 * colours.fontPx, containLabel: true },
+    tooltip: { trigger: 'item', backgroundColor: colours.card, textStyle: { color: colours.ink } },
+    yAxis: { type: 'category', data: lines, inverse: true, ...axis },
+    visualMap: {
+      // Without a value there is nothing to scale.
+      min: values.length === 0 ? 0 : Math.min(...values), max: values.length === 0 ? 1 : Math.max(...values), calculable: true, orient: 'horizontal', left: 'center', bottom: 8,
+      // What the colours measure.
+      text: [measured, ''], inRange: { color: [colours.low, colours.high] }, textStyle: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx },
+    },
+    series: [{
+      type: 'heatmap',
+      // Days beside each other with the same value stay two days.
+      itemStyle: { borderColor: colours.card, borderWidth: 2 },
+      data: points.filter((point) => point.y !== null).map((point) => [point.x, lines.indexOf(names[point.series] ?? ''), point.y]),
+    }],
+  };
 }
 
 const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];

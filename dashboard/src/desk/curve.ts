@@ -63,6 +63,8 @@ export function option(arrivals: ArrivalsToday, names: { today: string; usual: s
     const within = curve.filter((point) => point.minute <= to).map((point) => [point.minute, point.share]);
     return [[drawn.from, 0], ...within, [to, shareAt(curve, to)]];
   };
+  const spanMin = drawn.to - drawn.from;
+  const interval = spanMin > 4 * 60 ? 60 : spanMin > 2 * 60 ? 30 : 15;
   const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
   const series = [];
   if (arrivals.usual) {
@@ -79,7 +81,7 @@ export function option(arrivals: ArrivalsToday, names: { today: string; usual: s
       valueFormatter: (value: unknown) => `${Math.round(100 * Number(value))} %`,
       axisPointer: { label: { formatter: ({ value }: { value: unknown }) => clockTime(Math.round(Number(value))) } },
     },
-    xAxis: { type: 'value', min: drawn.from, max: drawn.to, interval: drawn.to - drawn.from > 4 * 60 ? 60 : drawn.to - drawn.from > 2 * 60 ? 30 : 15, ...axis, splitLine: { show: false }, axisLabel: { ...axis.axisLabel, margin: 14, formatter: (value: number) => clockTime(Math.round(value)) } },
+    xAxis: { type: 'value', min: drawn.from, max: drawn.to, interval, ...axis, splitLine: { show: false }, axisLabel: { ...axis.axisLabel, margin: 14, showMaxLabel: spanMin % interval === 0, formatter: (value: number) => clockTime(Math.round(value)) } },
     yAxis: { type: 'value', min: 0, max: 1, ...axis, axisLabel: { ...axis.axisLabel, formatter: (value: number) => `${Math.round(100 * value)} %` } },
     series,
   };

@@ -26,9 +26,9 @@ export function dated(date: string, isShort = false): string {
   return new Intl.DateTimeFormat('en-GB', options).format(new Date(`${date}T00:00:00Z`));
 }
 
-/** Absent half-days by enrolled ones. */
-export function absentShare({ absent_half_days: absent, enrolled_half_days: enrolled }: AttendanceLine): number | null {
-  return typeof absent === 'number' && typeof enrolled === 'number' && enrolled > 0 ? absent / enrolled : null;
+/** Absent half-days by enrolled ones; `null` also when of none of the days anything is known: that is no zero. */
+export function absentShare({ absent_half_days: absent, enrolled_half_days: enrolled, unknown_half_days: unknown }: AttendanceLine): number | null {
+  return typeof absent === 'number' && typeof enrolled === 'number' && enrolled > (unknown ?? 0) ? absent / enrolled : null;
 }
 
 /** Days of half-days: "12" or "12.5". */

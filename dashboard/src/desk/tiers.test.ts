@@ -45,6 +45,7 @@ test('figures that are withheld stay nothing', () => {
   assert.deepEqual([days(null), days(25), days(0)], [null, '12.5', '0']);
   assert.equal(absentShare({ absent_half_days: 6, enrolled_half_days: 60 } as AttendanceLine), 0.1);
   assert.equal(absentShare({ absent_half_days: 0, enrolled_half_days: 0 } as AttendanceLine), null);
+  assert.equal(absentShare({ absent_half_days: 0, enrolled_half_days: 10, unknown_half_days: 10 } as AttendanceLine), null);
   assert.deepEqual([lateName({ from_min: 10, to_min: 15 }), lateName({ from_min: 60, to_min: null })], ['10–14', '60+']);
   const series = weeksOption([
     { week: '2026-03-02', rate: null },

@@ -62,9 +62,13 @@ function hidden(line: ChronicLine): number | null {
   return Math.max(0, 1 - TIERS.reduce((all, tier) => all + (line[tier] ?? 0), 0) / line.students);
 }
 
+/** Widths of letters are not known here: this is a wide one's, in sizes of text. */
+const LETTER_EM = 0.62;
+
 /** Bars of shares, one a line, the first on top. */
 export function option(lines: readonly ChronicLine[], name: (line: ChronicLine) => string, names: { tiers: Record<Tier, string>; withheld: string }, colours: Colours & { tiers: readonly string[] }): EChartsCoreOption {
   const shown = lines.slice(0, BARS_MAX).reverse();
+  const longest = Math.max(0, ...shown.map((line) => name(line).length));
   const text = { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx };
   return {
     animation: false,
@@ -73,8 +77,8 @@ export function option(lines: readonly ChronicLine[], name: (line: ChronicLine) 
     grid: { left: 8, right: 18, top: 4.6 * colours.fontPx, bottom: 6, containLabel: true },
     legend: { top: 2, left: 0, textStyle: text },
     tooltip: { trigger: 'axis', axisPointer: { type: 'shadow' }, backgroundColor: colours.card, textStyle: { color: colours.ink }, valueFormatter: (value: unknown) => (typeof value === 'number' ? `${(100 * value).toFixed(1)} %` : '–') },
-    xAxis: { type: 'value', min: 0, max: 1, axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, formatter: (value: number) => `${Math.round(100 * value)} %`, hideOverlap: true }, splitLine: { lineStyle: { color: colours.line } } },
-    yAxis: { type: 'category', data: shown.map(name), axisLabel: { ...text, fontSize: colours.fontPx - 1, lineHeight: colours.fontPx + 1, width: 10.5 * colours.fontPx, overflow: 'break' }, axisLine: { lineStyle: { color: colours.line } }, axisTick: { show: false } },
+    xAxis: { type: 'value', min: 0, max: 1, interval: 0.5, axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, formatter: (value: number) => `${Math.round(100 * value)} %`, hideOverlap: true }, splitLine: { lineStyle: { color: colours.line } } },
+    yAxis: { type: 'category', data: shown.map(name), axisLabel: { ...text, fontSize: colours.fontPx - 1, lineHeight: colours.fontPx + 1, width: Math.min(10.5, LETTER_EM * longest) * colours.fontPx, overflow: 'break' }, axisLine: { lineStyle: { color: colours.line } }, axisTick: { show: false } },
     series: [
       ...TIERS.map((tier) => ({
         name: names.tiers[tier], type: 'bar', stack: 'students', barMaxWidth: 34,

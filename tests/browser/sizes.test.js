@@ -1,0 +1,108 @@
+// The desk with an answer and each chart, a school and a section on three sizes: nothing wider than the screen, every control
+// where it can be pressed, and no word of a chart cut off at its edge.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { launch, open, signIn, SIZES } from './browser.js';
+import { fixture } from './fixture.js';
+
+const { url, office, earlier } = fixture;
+
+const SCHOOLS = `SELECT date '2026-08-31' + 7 * w::int AS week, 'Maple Hollow Middle School ' || s AS school, round(97 - s + sin(w * s), 1) AS attended_percent
+FROM generate_series(0, 10) AS a(w) CROSS JOIN generate_series(1, 5) AS b(s) ORDER BY week, school`;
+const DAYS = `SELECT 'week ' || w AS week, d AS weekday, round(20 + 15 * sin(w + ascii(d)), 0) AS absent_days
+FROM generate_series(36, 47) AS a(w) CROSS JOIN (VALUES ('Mon'), ('Tue'), ('Wed'), ('Thu'), ('Fri')) AS b(d) ORDER BY w, d`;
+const NOW = "SELECT 'Maple Hollow Middle School ' || s AS school, 100 - s AS students FROM generate_series(1, 12) AS b(s) ORDER BY s";
+
+const ANSWERS = [
+  ['a table', { sql: SCHOOLS }],
+  ['lines', { sql: SCHOOLS, chart: 'line' }],
+  ['bars', { sql: DAYS, chart: 'bar', x: 'week', series: '*' }],
+  ['bars with long names', { sql: NOW, chart: 'bar' }],
+  ['a heat map', { sql: DAYS, chart: 'heat' }],
+];
+
+let browser;
+/** One page for each account. */
+let desk;
+let report;
+let section;
+
+async function signedIn(account) {
+  const page = await (await browser.newContext({ viewport: SIZES.tablet, reducedMotion: 'reduce' })).newPage();
+  page.setDefaultTimeout(45_000);
+  await signIn(page, url, account);
+  return page;
+}
+
+before(async () => {
+  browser = await launch();
+  [desk, report] = [await signedIn(office), await signedIn(earlier.office)];
+  const { items } = await (await report.request.get(`${url}/api/v1/reports/attendance?by=section&school=${earlier.school.id}`)).json();
+  section = (items.find((line) => line.attended_half_days > 0) ?? items[0]).section;
+});
+after(() => browser?.close());
+
+/** What is wrong with the page as it stands on its screen. */
+function faults(page) {
+  return page.evaluate(() => {
+    const found = [];
+    const width = innerWidth;
+    if (document.documentElement.scrollWidth > width) found.push(`the page is ${document.documentElement.scrollWidth} px wide`);
+    const called = (of) => `${of.tagName.toLowerCase()} "${(of.getAttribute('aria-label') ?? of.textContent ?? '').trim().slice(0, 40)}"`;
+    // What stands in a region that scrolls is reached by scrolling it.
+    const within = (of) => of.closest('[role=region][tabindex="0"], aside');
+    for (const control of document.querySelectorAll('main :is(a, button, select, input, summary)')) {
+      if (control.checkVisibility() === false) continue;
+      control.scrollIntoView({ block: 'center' });
+      const { left, right, top, bottom, width: wide, height } = control.getBoundingClientRect();
+      if (!within(control) && (left < 0 || right > width)) found.push(`${called(control)} stands from ${left} to ${right}`);
+      if (wide < 24 || height < 24) found.push(`${called(control)} is ${wide} by ${height} px small`);
+      const [x, y] = [Math.min(width, Math.max(0, (left + right) / 2)), (top + bottom) / 2];
+      const hit = document.elementFromPoint(x, y);
+      if (!within(control) && !(hit && (control.contains(hit) || hit.contains(control)))) found.push(`${called(control)} lies under ${hit ? called(hit) : 'nothing'}`);
+    }
+    for (const drawing of document.querySelectorAll('[role=img] svg')) {
+      const box = drawing.getBoundingClientRect();
+      if (box.left < 0 || box.right > width || box.width < 250) found.push(`a chart stands from ${box.left} to ${box.right}`);
+      const words = [...drawing.querySelectorAll('text')].filter((word) => !word.closest('[clip-path]'));
+      for (const word of words) {
+        const { left, right, top, bottom } = word.getBoundingClientRect();
+        if (left < box.left || right > box.right || top < box.top - 1 || bottom > box.bottom + 1) found.push(`"${word.textContent}" is cut off`);
+      }
+    }
+    return found;
+  });
+}
+
+describe('on three sizes', { concurrency: 1 }, () => {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    for (const [name, view] of ANSWERS) {
+      test(`the desk with ${name} fits a ${size}`, async () => {
+        await desk.setViewportSize(viewport);
+        await open(desk, `${url}/district/questions?${new URLSearchParams(view)}`);
+        await desk.getByText(/^\d+ rows in/).waitFor();
+        await desk.locator('#exports').waitFor();
+        if (view.chart) await desk.locator('[role=img] svg text').first().waitFor();
+        assert.deepEqual(await faults(desk), []);
+        if (view.sql === NOW) {
+          assert.equal(await desk.locator('[role=img] svg text').getByText(/^Maple Hollow/).count(), 12, 'every bar has its name');
+          const wide = await desk.getByRole('region', { name: 'Result' }).evaluate((region) => region.scrollWidth - region.clientWidth);
+          assert.equal(wide, 0, 'a number stands beside its name');
+        }
+        const [answer, list] = await Promise.all([desk.locator('.result').boundingBox(), desk.getByRole('complementary').boundingBox()]);
+        assert.ok(list.x > viewport.width / 2 || list.y > answer.y, 'the answer comes first');
+      });
+    }
+    test(`a school and a section fit a ${size}`, async () => {
+      await report.setViewportSize(viewport);
+      await open(report, `${url}/district/school/${earlier.school.id}`);
+      await report.locator('[aria-labelledby=grades] button.figure').first().waitFor();
+      await report.getByRole('img', { name: /today and usually/ }).locator('svg text').first().waitFor();
+      assert.deepEqual(await faults(report), []);
+      await open(report, `${url}/district/section/${section}`);
+      await report.locator('dl').waitFor();
+      assert.deepEqual(await faults(report), []);
+    });
+  }
+});
