@@ -4,9 +4,12 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { launch, open, signIn, SIZES } from './browser.js';
 import { fixture } from './fixture.js';
+import { questionsOf } from './threads.js';
 
 const { url, school, section, analyst, office, schoolOffice } = fixture;
 const ROWS = 1_000_000;
+/** Runs for as long as it may. */
+const ENDLESS = 'SELECT count(*) FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 1000000) b WHERE a.value + b.value < 0';
 /** Rows of one answer, by default. */
 const ROWS_MAX = 2_000_000;
 const WEEKS = "SELECT * FROM (VALUES ('Mon', 41, 5), ('Tue', 41, 7), ('Mon', 42, 9)) AS t(day, week, absent)";
@@ -103,6 +106,33 @@ describe('the desk of an office', { concurrency: 1 }, () => {
   test('an error is shown at its place', async () => {
     await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT dri\nFROM scans' })}`);
     await page.getByRole('alert').getByText('Line 1, column 8').waitFor();
+  });
+
+  test('Stop ends a question on the server too, and so does leaving the page', async () => {
+    const questions = await questionsOf(url);
+    await open(page, `${url}/district/questions`);
+    const run = page.getByRole('button', { name: /^Run/ });
+    await typed(ENDLESS);
+    await run.click();
+    await page.getByRole('status').getByText('Running…').waitFor();
+    await questions.untilBusy();
+    await page.getByRole('button', { name: 'Stop', exact: true }).click();
+    await page.getByRole('status').getByText('Stopped.').waitFor();
+    await questions.untilIdle();
+    assert.equal(await page.getByRole('alert').count(), 0, 'what was wished is no failure');
+
+    await typed('SELECT 1');
+    await run.click();
+    await page.getByText(/^1 row in/).waitFor();
+    await typed(ENDLESS);
+    await page.getByRole('button', { name: 'CSV', exact: true }).click();
+    await questions.untilBusy();
+    await page.getByRole('button', { name: 'Stop saving' }).click();
+    await questions.untilIdle();
+    await run.click();
+    await questions.untilBusy();
+    await page.getByRole('link', { name: 'Today' }).click();
+    await questions.untilIdle();
   });
 
   test('a file that is refused or breaks off is not saved, and it is said why', async () => {

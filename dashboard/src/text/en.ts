@@ -270,6 +270,7 @@ export const en = {
     run: 'Run',
     stop: 'Stop',
     running: 'Running…',
+    stopped: (isBefore: boolean) => (isBefore ? 'Stopped. Below is the answer to the question before.' : 'Stopped.'),
     took: (rows: number, ms: number) => `${rows.toLocaleString('en-GB')} ${rows === 1 ? 'row' : 'rows'} in ${ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`}`,
     place: (line: number, column: number | null) => `Line ${line}${column === null ? '' : `, column ${column}`}`,
     brokeOff: 'The answer broke off before it was whole: it reached a limit, or the connection ended. Ask for less at a time.',
