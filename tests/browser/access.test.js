@@ -27,6 +27,7 @@ const PAGES = [
   ['lines', 'analyst', asked(WEEKS, 'line'), '[role=img] svg text'],
   ['bars', 'analyst', asked(WEEKS, 'bar'), '[role=img] svg text'],
   ['a heat map', 'analyst', asked(WEEKS, 'heat'), '[role=img] svg text'],
+  ['an answer that is followed', 'earlierOffice', `${asked('SELECT count(*) AS scans FROM scans', 'none')}&follow=true`, '[data-follow=live]'],
   ['a refused question', 'analyst', asked('SELECT dri FROM scans', 'none'), '[role=alert]'],
   ['a school with its charts', 'earlierOffice', `/district/school/${earlier.school.id}`, 'main:has([role=img] svg text) [aria-labelledby=grades] button.figure'],
   ['report of its office', 'schoolOffice', '/district', '[aria-labelledby=grades] button.figure'],

@@ -2,11 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { launch, open, signIn, SIZES } from './browser.js';
+import { launch, open, signIn, SIZES, stayed } from './browser.js';
 import { fixture } from './fixture.js';
+import { scanned } from './gate.js';
 import { questionsOf } from './threads.js';
 
-const { url, school, section, analyst, office, schoolOffice } = fixture;
+const { url, school, section, earlier, analyst, office, schoolOffice } = fixture;
 const ROWS = 1_000_000;
 /** Runs for as long as it may. */
 const ENDLESS = 'SELECT count(*) FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 1000000) b WHERE a.value + b.value < 0';
@@ -106,6 +107,62 @@ describe('the desk of an office', { concurrency: 1 }, () => {
   test('an error is shown at its place', async () => {
     await open(page, `${url}/district/questions?${new URLSearchParams({ sql: 'SELECT dri\nFROM scans' })}`);
     await page.getByRole('alert').getByText('Line 1, column 8').waitFor();
+  });
+
+  test('a question is followed: its answer changes by itself, and what it is not is said', async () => {
+    // Scans of the other district: in this one nobody has come yet.
+    const other = await signedIn(earlier.office);
+    const context = other.context();
+    // The server's words for a question that it ends for the sake of boards; they are rare.
+    let press;
+    await other.routeWebSocket('**/live/v1', (socket) => {
+      const server = socket.connectToServer();
+      socket.onMessage((said) => {
+        const { topic, id } = JSON.parse(said);
+        if (topic === 'sql') press = () => socket.send(JSON.stringify({ op: 'error', id, code: 'sql_pressed', message: 'boards come first' }));
+        server.send(said);
+      });
+    });
+    const sql = 'SELECT count(*) AS scans, max(received) AS newest FROM scans';
+    await open(other, `${url}/district/questions?${new URLSearchParams({ sql })}`);
+    const cell = other.getByRole('region', { name: 'Result' }).locator('tbody tr:not([aria-hidden]) td').first();
+    await cell.waitFor();
+    const before = Number(await cell.innerText());
+    const follow = other.getByRole('button', { name: 'Follow' });
+    const state = (is) => other.locator(`[data-follow=${is}]`).waitFor();
+    await follow.click();
+    await state('live');
+    const same = await stayed(other);
+    await scanned(earlier.students.slice(0, 1), { ts: Date.now() - 1_000, by: earlier.gate });
+    await cell.getByText(String(before + 1), { exact: true }).waitFor();
+    await other.getByText(/^1 row, last answer \d\d:\d\d:\d\d$/).waitFor();
+
+    await context.setOffline(true);
+    await state('lost');
+    await other.getByText(/^Not live. What you see is from \d/).last().waitFor();
+    await context.setOffline(false);
+    await state('live');
+    await same();
+    // A link to it follows too.
+    assert.match(other.url(), /[?&]follow=true/);
+    await open(other, other.url());
+    await state('live');
+    await cell.getByText(String(before + 1), { exact: true }).waitFor();
+
+    press();
+    await other.getByText('The server has paused this: live boards come first.').waitFor();
+    assert.equal(await follow.getAttribute('aria-pressed'), 'false');
+    await follow.click();
+    await state('live');
+    await other.getByRole('textbox', { name: 'Question in SQL' }).click();
+    await other.keyboard.press('Control+a');
+    await other.keyboard.insertText('SELECT dri FROM scans');
+    await other.keyboard.press('Escape');
+    await other.getByText('No longer followed. Below is the last answer.').waitFor();
+    assert.doesNotMatch(other.url(), /follow/);
+    await follow.click();
+    await other.getByRole('alert').getByText('Line 1, column 8').waitFor();
+    await context.close();
   });
 
   test('Stop ends a question on the server too, and so does leaving the page', async () => {

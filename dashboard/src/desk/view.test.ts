@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cell, numeric } from './cell.ts';
 import { isChanged, kept, type Saved, viewOf } from './saved.ts';
-import { EMPTY, fromAddress, savedIn, toAddress } from './view.ts';
+import { EMPTY, followedIn, fromAddress, savedIn, toAddress } from './view.ts';
 
 /** What a browser says of an address that ends like this. */
 const at = (end: string) => new URL(end, 'https://rollcall.example/district/questions');
@@ -11,6 +11,7 @@ test('a view comes back from its link as it was', () => {
   const view = { sql: "SELECT *\nFROM scans -- a & b = 'ü'", chart: 'heat', x: 'week', y: 'rate', series: 'school name' } as const;
   assert.deepEqual(fromAddress(at(toAddress(view))), view);
   assert.deepEqual(fromAddress(at(toAddress(EMPTY))), EMPTY);
+  assert.deepEqual([followedIn(at(toAddress(view, null, true))), followedIn(at(toAddress(view)))], [true, false]);
 });
 
 test('an address with nonsense is no view', () => {

@@ -23,11 +23,12 @@ const SEARCH_CHARS_MAX = 6_000;
 /** Where a view stands in an address. */
 export type Ending = Pick<Location, 'search' | 'hash'>;
 
-/** The view as the end of an address, with the saved question that it came from; empty for the empty view. */
-export function toAddress(view: View, saved: string | null = null): string {
+/** The view as the end of an address, with the saved question that it came from and whether it is followed; empty for the empty view. */
+export function toAddress(view: View, saved: string | null = null, isFollowed = false): string {
   if (view.sql.trim() === '') return '';
   const params = new URLSearchParams({ sql: view.sql });
   if (saved !== null) params.set('saved', saved);
+  if (isFollowed) params.set('follow', 'true');
   if (view.chart !== 'none') params.set('chart', view.chart);
   for (const key of ['x', 'y', 'series'] as const) if (view[key] !== '') params.set(key, view[key]);
   const said = params.toString();
@@ -44,6 +45,11 @@ export function fromAddress(address: Ending): View {
 /** The saved question that an address names. Whoever opens it may not see it: the view stands in the address itself. */
 export function savedIn(address: Ending): string | null {
   return paramsOf(address).get('saved');
+}
+
+/** Whether the question of an address is followed. */
+export function followedIn(address: Ending): boolean {
+  return paramsOf(address).get('follow') === 'true';
 }
 
 function paramsOf({ search, hash }: Ending): URLSearchParams {

@@ -156,6 +156,21 @@ describe('live client', () => {
     assert.deepEqual(states.at(-1), { kind: 'live' });
   });
 
+  test('a question goes with its subscription, is asked anew at the next connection, and its refusal has a place', () => {
+    const refusals: unknown[] = [];
+    client.subscribe('sql', { ...listener, refused: (...said) => void refusals.push(said) }, 'SELECT 1');
+    const asked = { op: 'subscribe', id: 1, topic: 'sql', sql: 'SELECT 1' };
+    world.socket.onopen?.();
+    world.socket.say({ op: 'snapshot', id: 1, version: 5, data: { rows: { a: [1] } } });
+    assert.deepEqual(world.socket.asked(), [asked]);
+    world.socket.onclose?.();
+    world.pass(RETRY_FIRST_MS);
+    world.socket.onopen?.();
+    assert.deepEqual(world.socket.asked(), [asked]);
+    world.socket.say({ op: 'error', id: 1, code: 'sql_invalid', message: 'there is no column dri', line: 1, column: 8 });
+    assert.deepEqual(refusals, [['sql_invalid', 'there is no column dri', { line: 1, column: 8, hint: null }]]);
+  });
+
   test('a silent connection is given up, and an old socket is not listened to', () => {
     const first = connected();
     world.pass(PING_EVERY_MS);

@@ -43,11 +43,20 @@ export interface Listener {
   /** The topic's whole state. `changes` holds what a delta changed; null after a snapshot. */
   changed(state: Collections, changes: Collections | null): void;
   /** The server refused or ended the subscription. It is asked for again at the next connection. */
-  refused?(code: string, message: string): void;
+  refused?(code: string, message: string, place: Place): void;
+}
+
+/** Where the text of a question is wrong, and what might be meant. Line and column count from 1. */
+export interface Place {
+  readonly line: number | null;
+  readonly column: number | null;
+  readonly hint: string | null;
 }
 
 interface Held {
   topic: string;
+  /** The question of the topic `sql`. */
+  sql: string | null;
   listener: Listener;
   version: number | null;
   state: Collections;
@@ -61,6 +70,9 @@ interface Message {
   data?: unknown;
   code?: unknown;
   message?: unknown;
+  line?: unknown;
+  column?: unknown;
+  hint?: unknown;
 }
 
 export class LiveClient {
@@ -85,11 +97,11 @@ export class LiveClient {
     this.#onRefused = onRefused;
   }
 
-  /** Follows a topic until the returned function is called. Connects when it is the first. */
-  subscribe(topic: string, listener: Listener): () => void {
+  /** Follows a topic until the returned function is called. Connects when it is the first. The topic `sql` has its question in `sql`. */
+  subscribe(topic: string, listener: Listener, sql: string | null = null): () => void {
     if (this.#held.size >= SUBSCRIPTIONS_MAX) throw new Error(`more than ${SUBSCRIPTIONS_MAX} live topics`);
     let id = this.#nextId++;
-    const held: Held = { topic, listener, version: null, state: {} };
+    const held: Held = { topic, sql, listener, version: null, state: {} };
     this.#held.set(id, held);
     if (this.#socket === null) this.#connect();
     else if (this.#isOpen) this.#ask(id, held);
@@ -174,8 +186,9 @@ export class LiveClient {
   }
 
   #ask(id: number, held: Held): void {
-    const since = held.version === null ? {} : { since: held.version };
-    this.#send({ op: 'subscribe', id, topic: held.topic, ...since });
+    // An answer to a question is computed anew for who comes back: it is whole, and small.
+    const since = held.version === null || held.sql !== null ? {} : { since: held.version };
+    this.#send({ op: 'subscribe', id, topic: held.topic, ...since, ...(held.sql === null ? {} : { sql: held.sql }) });
   }
 
   #ping(): void {
@@ -226,7 +239,9 @@ export class LiveClient {
       this.#delta(message.id, held, typeof message.from === 'number' ? message.from : version - 1, version, data);
     } else if (op === 'error') {
       held.version = null;
-      held.listener.refused?.(String(message.code ?? 'error'), String(message.message ?? ''));
+      const { line, column, hint } = message;
+      const number = (value: unknown) => (typeof value === 'number' ? value : null);
+      held.listener.refused?.(String(message.code ?? 'error'), String(message.message ?? ''), { line: number(line), column: number(column), hint: typeof hint === 'string' ? hint : null });
     }
   }
 
