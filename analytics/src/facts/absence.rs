@@ -4,13 +4,14 @@
 //! district a student's days count at the student's home, once, and the policy of the school of the newest of them judges. Both as the
 //! policy holds on the last date of the range.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use chrono::{Days, NaiveDate};
-use rollcall_model::ids::{PersonId, SchoolId};
+use rollcall_model::ids::{PersonId, SchoolId, SectionId};
 use rollcall_model::reports::Totals;
 use rollcall_model::schedule::local_date;
 use rollcall_model::time::UtcMillis;
@@ -19,7 +20,7 @@ use rollcall_store::directory::SchoolEntry;
 
 use super::columns::{COUNT, Column, FLAG, ID, TEXT, counts, dates, flags, ids, instant, instants, schema, texts};
 use super::plan::session_dates;
-use super::read::Reader;
+use super::read::{Asked, Reader};
 use super::report;
 
 /// Days between two days in session that still belong to one school year. More are the summer.
@@ -32,6 +33,11 @@ pub static AT_SCHOOL: LazyLock<Vec<Column>> = LazyLock::new(|| columns("The scho
 
 pub static IN_DISTRICT: LazyLock<Vec<Column>> =
     LazyLock::new(|| columns("Where the student was on the newest day that counts; its policy judges."));
+
+/// A student of a school, and a section in which the student is on the last date.
+pub static IN_SECTION: LazyLock<Vec<Column>> = LazyLock::new(|| [AT_SCHOOL.clone(), vec![SECTION]].concat());
+
+const SECTION: Column = ("section", ID, false, "A section of the school in which the student is on the last date.");
 
 fn columns(school: &'static str) -> Vec<Column> {
     vec![
@@ -86,6 +92,7 @@ fn year_begins(school: &SchoolEntry, date: NaiveDate) -> NaiveDate {
 }
 
 /// One student's days of the range, judged.
+#[derive(Clone)]
 pub(super) struct Judged {
     school: SchoolId,
     student: PersonId,
@@ -108,6 +115,32 @@ pub(super) async fn judged(reader: &mut Reader, at_school: bool) -> Result<Vec<J
     };
     judged.sort_unstable_by_key(|judged| (judged.school, judged.student));
     Ok(judged)
+}
+
+/// The days at its school of who is in a section on the last date, in order of section and student.
+pub(super) fn by_section(judged: Vec<Judged>, asked: &Asked) -> (Vec<SectionId>, Vec<Judged>) {
+    let at_school: BTreeMap<(SchoolId, PersonId), Judged> = judged.into_iter().map(|of| ((of.school, of.student), of)).collect();
+    let sections = asked.directory.roster.sections.values().filter(|section| asked.schools.contains(&section.school));
+    let mut sections: Vec<_> = sections.filter(|section| asked.wants_section(&section.id)).collect();
+    sections.sort_unstable_by_key(|section| section.id);
+    let mut found = (Vec::new(), Vec::new());
+    for section in sections {
+        let mut students: Vec<PersonId> = asked.directory.students_of(section.id, asked.to).collect();
+        students.sort_unstable();
+        students.dedup();
+        for of in students.into_iter().filter_map(|student| at_school.get(&(section.school, student))) {
+            found.0.push(section.id);
+            found.1.push(of.clone());
+        }
+    }
+    found
+}
+
+/// They as a batch of [`IN_SECTION`].
+pub(super) fn batch_by_section((sections, rows): &(Vec<SectionId>, Vec<Judged>), reader: &Reader) -> Result<RecordBatch, ArrowError> {
+    let mut columns = batch(rows, reader)?.columns().to_vec();
+    columns.push(ids(sections.iter().map(|section| Some(section.as_bytes())))?);
+    RecordBatch::try_new(schema(&IN_SECTION), columns)
 }
 
 /// They as a batch of [`AT_SCHOOL`] or [`IN_DISTRICT`], which have the same types.

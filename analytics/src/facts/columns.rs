@@ -57,17 +57,25 @@ fn value(what: &'static str) -> Vec<Column> {
 
 const HOME: Column = ("home", FLAG, false, "The district counts the student's day here; true at exactly one of several schools.");
 
+const DAYS: Column = (
+    "days_in_session",
+    COUNT,
+    false,
+    "Closed days in session of the school in the date's week, whoever was a member then: what averages of the week are divided by.",
+);
+
 pub static DAY: LazyLock<Vec<Column>> = LazyLock::new(|| {
-    let own = [HOME, ("present_min", COUNT, false, "Minutes of presence within scheduled instruction.")];
+    let own = [HOME, DAYS, ("present_min", COUNT, false, "Minutes of presence within scheduled instruction.")];
     [who(), own.to_vec(), value("2; 0 while the day is not closed.")].concat()
 });
 
 pub static PERIOD: LazyLock<Vec<Column>> = LazyLock::new(|| {
-    let own = [("section", ID, false, "The section."), ("period", ID, false, "The period.")];
+    let held = "How often the section met on closed days of the date's week: what its averages of the week are divided by.";
+    let own = [("section", ID, false, "The section."), ("period", ID, false, "The period."), ("meetings_held", COUNT, false, held)];
     [who(), own.to_vec(), value("A meeting counts as 2; 0 while the day is not closed.")].concat()
 });
 
-pub static MEMBERSHIP: LazyLock<Vec<Column>> = LazyLock::new(|| [who(), vec![HOME]].concat());
+pub static MEMBERSHIP: LazyLock<Vec<Column>> = LazyLock::new(|| [who(), vec![HOME, DAYS]].concat());
 
 pub fn schema(columns: &[Column]) -> SchemaRef {
     let fields = columns.iter().map(|(name, kind, nullable, _)| Field::new(*name, kind.clone(), *nullable));
@@ -149,16 +157,24 @@ macro_rules! value {
 }
 
 pub fn days(rows: &[AttendanceDay], as_of: UtcMillis) -> Result<RecordBatch, ArrowError> {
-    let own = vec![flags(rows.iter().map(|row| row.home)), counts(rows.iter().map(|row| Some(row.present_min)))];
+    let own = vec![
+        flags(rows.iter().map(|row| row.home)),
+        counts(rows.iter().map(|row| Some(row.days_in_session))),
+        counts(rows.iter().map(|row| Some(row.present_min))),
+    ];
     RecordBatch::try_new(schema(&DAY), [who!(rows, as_of), own, value!(rows)].concat())
 }
 
 pub fn periods(rows: &[AttendancePeriod], as_of: UtcMillis) -> Result<RecordBatch, ArrowError> {
-    let own = vec![ids(rows.iter().map(|row| Some(row.section.as_bytes())))?, ids(rows.iter().map(|row| Some(row.period.as_bytes())))?];
+    let own = vec![
+        ids(rows.iter().map(|row| Some(row.section.as_bytes())))?,
+        ids(rows.iter().map(|row| Some(row.period.as_bytes())))?,
+        counts(rows.iter().map(|row| Some(row.meetings_held))),
+    ];
     RecordBatch::try_new(schema(&PERIOD), [who!(rows, as_of), own, value!(rows)].concat())
 }
 
 pub fn membership(rows: &[Membership], as_of: UtcMillis) -> Result<RecordBatch, ArrowError> {
-    let own = vec![flags(rows.iter().map(|row| row.home))];
+    let own = vec![flags(rows.iter().map(|row| row.home)), counts(rows.iter().map(|row| Some(row.days_in_session)))];
     RecordBatch::try_new(schema(&MEMBERSHIP), [who!(rows, as_of), own].concat())
 }

@@ -21,6 +21,7 @@ pub(crate) mod narrow;
 mod plan;
 mod read;
 pub mod report;
+mod sessions;
 mod table;
 mod views;
 

@@ -8,9 +8,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{ScalarValue, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -50,9 +52,54 @@ impl<T: OnDemand> TableProvider for OnDemandTable<T> {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.0.schema().column_with_name(AS_OF).is_some() {
+            filters.iter().try_for_each(one_instant)?;
+        }
         let rows = self.0.rows(Narrow::of(filters));
         Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![rows], projection, None, false, limit)?))
     }
+}
+
+/// The column of tables that are as they were known at an instant.
+const AS_OF: &str = "as_of";
+
+/// All rows of a scan are as of one instant, so another condition on it than to be that leaves them all or none.
+fn one_instant(filter: &Expr) -> Result<()> {
+    let is_literal = |expr: &Expr| instant_of(expr).is_some();
+    for condition in split_conjunction(filter) {
+        let is_asked = match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+                (is_as_of(left) && is_literal(right)) || (is_literal(left) && is_as_of(right))
+            }
+            _ => false,
+        };
+        if !is_asked && condition.exists(|expr| Ok(compares_as_of(expr)))? {
+            return plan_err!(
+                "a condition on as_of names one instant: as_of = timestamp '2026-03-14T08:00:00Z', to the millisecond, asks for what was \
+                 known then, and without it the facts are as of now"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_as_of(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(column) if column.name == AS_OF)
+}
+
+fn instant_of(expr: &Expr) -> Option<UtcMillis> {
+    if let Expr::Literal(value, _) = expr { instant(value) } else { None }
+}
+
+/// Whether an expression compares the instant, or what is made of it, with constants only. A comparison with another column is one of rows.
+fn compares_as_of(expr: &Expr) -> bool {
+    let is_comparison = match expr {
+        Expr::BinaryExpr(binary) => binary.op.supports_propagation(),
+        Expr::Between(_) | Expr::InList(_) => true,
+        _ => false,
+    };
+    let columns = expr.column_refs();
+    is_comparison && !columns.is_empty() && columns.iter().all(|column| column.name == AS_OF)
 }
 
 /// What the filters of a query leave to be read. A filter that is not understood narrows nothing.
@@ -119,7 +166,7 @@ impl Narrow {
             "first_date" => return equal_date(&mut self.first, op, values),
             "last_date" => return equal_date(&mut self.last, op, values),
             "date" | "week" => return self.compare_date(column, op, values),
-            "as_of" => {
+            AS_OF => {
                 if let (Operator::Eq, [value]) = (op, values) {
                     self.as_of = self.as_of.or_else(|| instant(value));
                 }

@@ -131,6 +131,14 @@ pub(super) fn closes(school: &SchoolEntry, date: NaiveDate) -> Option<UtcMillis>
     Some(ends.unwrap_or(schedule::date_span(date, school.zone).ends))
 }
 
+/// The meetings of one date, in the order of `sort_meetings`; `None` when the school is not in session.
+pub(super) fn meetings(directory: &DistrictDirectory, school: &SchoolEntry, date: NaiveDate) -> Option<Vec<Meeting>> {
+    let day = school.schedule_for(date)?;
+    let sections = school.sections.iter().filter_map(|id| directory.section(*id));
+    let running = sections.filter(|section| holds(section.starts, section.ends, date));
+    Some(schedule::meetings_on(running.flat_map(|section| &section.meetings), day.bells, date, day.cycle, school.zone))
+}
+
 /// The plan of one date; `None` when the school is not in session.
 pub(super) fn plan<'a>(
     directory: &'a DistrictDirectory,
@@ -138,10 +146,7 @@ pub(super) fn plan<'a>(
     school: &'a SchoolEntry,
     date: NaiveDate,
 ) -> Option<DatePlan<'a>> {
-    let day = school.schedule_for(date)?;
-    let sections = || school.sections.iter().filter_map(|id| directory.section(*id));
-    let running = sections().filter(|section| holds(section.starts, section.ends, date));
-    let meetings = schedule::meetings_on(running.flat_map(|section| &section.meetings), day.bells, date, day.cycle, school.zone);
+    let meetings = meetings(directory, school, date)?;
     let mut places: HashMap<PersonId, Vec<u32>> = HashMap::new();
     for (place, meeting) in meetings.iter().enumerate() {
         for student in directory.students_of(meeting.section, date) {

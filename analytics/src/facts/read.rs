@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 use rollcall_model::ids::{PeriodId, PersonId, SchoolId, SectionId};
-use rollcall_model::reports::day::{AttendanceDay, AttendancePeriod, Membership};
+use rollcall_model::reports::day::{AttendanceDay, AttendancePeriod, Membership, week_of};
 use rollcall_model::schedule::{Meeting, local_date};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::directory::{DistrictDirectory, SchoolEntry};
@@ -67,25 +67,7 @@ impl Reader {
 
     /// The closed days in session of each school that was asked for, in order.
     pub fn sessions(&self) -> BTreeMap<SchoolId, Vec<NaiveDate>> {
-        let Asked { directory, schools, from, to, as_of, .. } = &self.asked;
-        let closed = |school: &SchoolEntry, date: &NaiveDate| plan::closes(school, *date).is_some_and(|closes| closes <= *as_of);
-        let of = |school: &SchoolEntry| plan::session_dates(school, *from, *to).into_iter().filter(|date| closed(school, date)).collect();
-        schools.iter().filter_map(|id| directory.school(*id)).map(|school| (school.id, of(school))).collect()
-    }
-
-    /// How often each section met on closed days.
-    pub fn meetings_held(&self) -> BTreeMap<SectionId, u32> {
-        let mut held: BTreeMap<SectionId, u32> = BTreeMap::new();
-        for (school, dates) in self.sessions() {
-            let Some(school) = self.asked.directory.school(school) else { continue };
-            for date in dates {
-                let Some(plan) = plan::plan(&self.asked.directory, &self.members, school, date) else { continue };
-                for meeting in plan.meetings.iter().filter(|meeting| self.is_wanted(meeting)) {
-                    *held.entry(meeting.section).or_default() += 1;
-                }
-            }
-        }
-        held
+        self.asked.sessions()
     }
 
     /// The next chunk of days, in order of school, date and student; `None`: that was all. A chunk may be empty. When it
@@ -102,7 +84,7 @@ impl Reader {
             let missed = Missed::new(marks, asked.as_of);
             for date in dates {
                 let Some(plan) = plan::plan(&self.asked.directory, &self.members, entry, date) else { continue };
-                self.days_on(&mut tenant, school, &plan, (&recorded, &missed), &mut rows).await?;
+                self.days_on(&mut tenant, entry, &plan, (&recorded, &missed), &mut rows).await?;
             }
         }
         self.chunks.pop_front();
@@ -120,9 +102,11 @@ impl Reader {
             let done: HashSet<_> = days.iter().filter(|row| build::is_final(row)).map(|row| (row.date, row.student)).collect();
             let recorded = reports::periods(&mut tenant, &range).await?;
             let recorded: HashMap<MeetingKey, _> = recorded.iter().filter_map(|row| Some((meeting_key(row)?, row))).collect();
+            let mut weeks: HashMap<NaiveDate, HashMap<SectionId, u32>> = HashMap::new();
             for date in dates {
                 let Some(plan) = plan::plan(&self.asked.directory, &self.members, entry, date) else { continue };
-                self.periods_on(&mut tenant, school, &plan, &done, &recorded, &mut rows).await?;
+                let held = weeks.entry(week_of(date)).or_insert_with(|| self.asked.meetings_of_week(entry, date));
+                self.periods_on(&mut tenant, (school, held), &plan, &done, &recorded, &mut rows).await?;
             }
         }
         self.chunks.pop_front();
@@ -137,6 +121,7 @@ impl Reader {
         let mut rows = Vec::new();
         for plan in dates.into_iter().filter_map(|date| plan::plan(directory, &self.members, entry, date)) {
             let closed = plan.closes <= self.asked.as_of;
+            let days_in_session = self.asked.days_of_week(entry, plan.date);
             rows.extend(plan.members.iter().filter(|member| self.wants(member.student)).map(|member| Membership {
                 district: directory.id,
                 school,
@@ -145,6 +130,7 @@ impl Reader {
                 date: plan.date,
                 home: member.home,
                 closed,
+                days_in_session,
             }));
         }
         Some(rows)
@@ -153,12 +139,13 @@ impl Reader {
     async fn days_on(
         &self,
         tenant: &mut Tenant,
-        school: SchoolId,
+        entry: &SchoolEntry,
         plan: &DatePlan<'_>,
         (recorded, missed): (&HashMap<(NaiveDate, PersonId), &ConclusionRow>, &Missed),
         rows: &mut Vec<AttendanceDay>,
     ) -> Result<(), StoreError> {
-        let closed = plan.closes <= self.asked.as_of;
+        let (school, closed) = (entry.id, plan.closes <= self.asked.as_of);
+        let days_in_session = self.asked.days_of_week(entry, plan.date);
         let mut known = None;
         for member in plan.members.iter().filter(|member| self.wants(member.student)) {
             let row = recorded.get(&(plan.date, member.student));
@@ -180,6 +167,7 @@ impl Reader {
                 date: plan.date,
                 home: member.home,
                 closed,
+                days_in_session,
                 status,
                 rule,
                 value,
@@ -198,7 +186,7 @@ impl Reader {
     async fn periods_on(
         &self,
         tenant: &mut Tenant,
-        school: SchoolId,
+        (school, held): (SchoolId, &HashMap<SectionId, u32>),
         plan: &DatePlan<'_>,
         done: &HashSet<(NaiveDate, PersonId)>,
         recorded: &HashMap<MeetingKey, &ConclusionRow>,
@@ -211,7 +199,7 @@ impl Reader {
         for (student, places) in students {
             for (index, place) in places.iter().enumerate() {
                 let meeting = plan.meetings[*place as usize];
-                if !self.is_wanted(&meeting) {
+                if !self.asked.wants_meeting(&meeting) {
                     continue;
                 }
                 let row = recorded.get(&(plan.date, *student, meeting.section, meeting.period));
@@ -224,7 +212,8 @@ impl Reader {
                         self.known(tenant, school, plan, &mut known).await?.meeting(*student, &meetings, index, plan.policy)
                     }
                 };
-                rows.push(self.period(school, plan, *student, &meeting, closed, said));
+                let meetings_held = held.get(&meeting.section).copied().unwrap_or(0);
+                rows.push(self.period(school, plan.date, *student, &meeting, (closed, meetings_held), said));
             }
         }
         Ok(())
@@ -233,10 +222,10 @@ impl Reader {
     fn period(
         &self,
         school: SchoolId,
-        plan: &DatePlan<'_>,
+        date: NaiveDate,
         student: PersonId,
         meeting: &Meeting,
-        closed: bool,
+        (closed, meetings_held): (bool, u32),
         said: Said,
     ) -> AttendancePeriod {
         let Said { status, rule, value, scheduled_min, arrival, late_min, mark, basis, known, .. } = said;
@@ -247,8 +236,9 @@ impl Reader {
             period: meeting.period,
             student,
             grade: self.asked.directory.person(student).and_then(|person| person.grade.as_deref().map(Arc::from)),
-            date: plan.date,
+            date,
             closed,
+            meetings_held,
             status,
             rule,
             value,
@@ -283,10 +273,6 @@ impl Reader {
 
     fn wants(&self, student: PersonId) -> bool {
         self.asked.students.as_ref().is_none_or(|students| students.contains(&student))
-    }
-
-    fn is_wanted(&self, meeting: &Meeting) -> bool {
-        meeting.instructional && self.asked.sections.as_ref().is_none_or(|sections| sections.contains(&meeting.section))
     }
 }
 

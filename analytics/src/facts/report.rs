@@ -128,7 +128,7 @@ async fn by_day(reader: &mut Reader, grain: Grain, of_each: bool) -> Result<Repo
 }
 
 async fn by_section(reader: &mut Reader, of_each: bool) -> Result<Report, StoreError> {
-    let held = reader.meetings_held();
+    let held = reader.asked().meetings_held();
     let mut lines: BTreeMap<Group, Line> = held.keys().map(|section| (Group::Section(*section), Line::default())).collect();
     while let Some(rows) = reader.periods().await? {
         for row in rows.into_iter().filter(|row| row.closed) {

@@ -1,11 +1,11 @@
-//! The facts as tables of a query engine: `attendance_day`, `attendance_period`, `membership`, `absence_at_school` and
-//! `absence_in_district`.
+//! The facts as tables of a query engine: `attendance_day`, `attendance_period`, `membership`, `absence_at_school`,
+//! `absence_in_district` and `absence_in_section`.
 //!
 //! A scan reads all districts of the server; whoever plans a query keeps the caller's scope above it. Filters on district,
 //! school, section, student, date and week narrow what is read. A filter `as_of = <instant>` asks for the facts as they
-//! were known then; without one they are as of now. Other comparisons of `as_of` see the present only. The tables of absence
-//! are about a range of dates: filters `first_date = <date>` and `last_date = <date>` ask for it, and other comparisons see the school
-//! year to date.
+//! were known then; without one they are as of now. Other conditions on `as_of` are refused: rows could meet them by chance
+//! only. The tables of absence are about a range of dates: filters `first_date = <date>` and `last_date = <date>` ask for it,
+//! and other comparisons see the school year to date.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,10 +38,12 @@ pub enum Facts {
     Membership,
     AbsenceAtSchool,
     AbsenceInDistrict,
+    AbsenceInSection,
 }
 
 impl Facts {
-    pub const ALL: [Self; 5] = [Self::Days, Self::Periods, Self::Membership, Self::AbsenceAtSchool, Self::AbsenceInDistrict];
+    pub const ALL: [Self; 6] =
+        [Self::Days, Self::Periods, Self::Membership, Self::AbsenceAtSchool, Self::AbsenceInDistrict, Self::AbsenceInSection];
 
     /// Its name in SQL.
     pub const fn name(self) -> &'static str {
@@ -51,6 +53,7 @@ impl Facts {
             Self::Membership => "membership",
             Self::AbsenceAtSchool => "absence_at_school",
             Self::AbsenceInDistrict => "absence_in_district",
+            Self::AbsenceInSection => "absence_in_section",
         }
     }
 
@@ -66,6 +69,10 @@ impl Facts {
                 "One row a student, who counts once in the district: the days of a range, the school year to date unless a query says another, \
                  and their tier of absence."
             }
+            Self::AbsenceInSection => {
+                "One row a section and student who is in it on the last date: the days at its school of a range, the school year to date unless \
+                 a query says another, and their tier of absence."
+            }
         }
     }
 
@@ -76,6 +83,7 @@ impl Facts {
             Self::Membership => &columns::MEMBERSHIP,
             Self::AbsenceAtSchool => &absence::AT_SCHOOL,
             Self::AbsenceInDistrict => &absence::IN_DISTRICT,
+            Self::AbsenceInSection => &absence::IN_SECTION,
         }
     }
 }
@@ -163,7 +171,7 @@ impl Rows {
             Some(asked(schools, range.first, range.last))
         };
         match self.table.facts {
-            Facts::AbsenceAtSchool => schools.into_iter().filter_map(|school| range(vec![school])).collect(),
+            Facts::AbsenceAtSchool | Facts::AbsenceInSection => schools.into_iter().filter_map(|school| range(vec![school])).collect(),
             Facts::AbsenceInDistrict => range(schools).into_iter().collect(),
             _ => vec![asked(schools, narrow.from.unwrap_or(NaiveDate::MIN), narrow.to.unwrap_or(NaiveDate::MAX))],
         }
@@ -197,8 +205,12 @@ async fn next(reader: &mut Reader, facts: Facts, as_of: UtcMillis) -> Result<Opt
         Facts::Days => reader.days().await.map_err(external)?.map(|rows| columns::days(&rows, as_of)),
         Facts::Periods => reader.periods().await.map_err(external)?.map(|rows| columns::periods(&rows, as_of)),
         Facts::Membership => reader.membership().map(|rows| columns::membership(&rows, as_of)),
+        // All at once; a reader that was read to its end has nobody.
+        Facts::AbsenceInSection => {
+            let judged = absence::judged(reader, true).await.map_err(external)?;
+            (!judged.is_empty()).then(|| absence::batch_by_section(&absence::by_section(judged, reader.asked()), reader))
+        }
         Facts::AbsenceAtSchool | Facts::AbsenceInDistrict => {
-            // All at once; a reader that was read to its end has nobody.
             let rows = absence::judged(reader, facts == Facts::AbsenceAtSchool).await.map_err(external)?;
             (!rows.is_empty()).then(|| absence::batch(&rows, reader))
         }

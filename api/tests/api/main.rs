@@ -15,3 +15,4 @@ mod rollups;
 mod sessions;
 mod tables;
 mod town;
+mod views;

@@ -103,11 +103,18 @@ async fn chronic_absence_in_sql_is_the_report() {
         for (by, view, table, group) in [
             ("school", "chronic_absence_by_school", "absence_at_school", "school"),
             ("grade", "chronic_absence_by_grade", "absence_in_district", "grade"),
+            ("section", "chronic_absence_by_section", "absence_in_section", "section"),
         ] {
             let of_table = format!("select {group}, tier, count(student), sum(case when chronic then 1 else 0 end) from {table}");
             for (rest, from) in [
                 (String::new(), format!("select {group}, tier, students, chronic from {view} where {SPAN}")),
                 (String::new(), format!("{of_table} where {SPAN} group by 1, 2")),
+                (
+                    "&as_of=2026-03-14T00:00:00Z".to_owned(),
+                    format!(
+                        "select {group}, tier, students, chronic from {view} where {SPAN} and as_of = timestamp '2026-03-14T00:00:00Z'"
+                    ),
+                ),
                 (
                     "&as_of=2026-03-14T00:00:00Z".to_owned(),
                     format!("{of_table} where {SPAN} and as_of = timestamp '2026-03-14T00:00:00Z' group by 1, 2"),

@@ -128,6 +128,8 @@ pub struct AttendanceDay {
     pub home: bool,
     /// The last bell of the school's day has rung: only then is the day counted in reports.
     pub closed: bool,
+    /// Closed days in session of the school in the date's week: what averages of that week are divided by.
+    pub days_in_session: u32,
     pub status: Status,
     pub rule: Rule,
     pub value: DayValue,
@@ -156,6 +158,8 @@ pub struct AttendancePeriod {
     pub date: NaiveDate,
     /// The meeting is over and the last bell of the school's day has rung.
     pub closed: bool,
+    /// How often the section met on closed days of the date's week: what its averages of that week are divided by.
+    pub meetings_held: u32,
     pub status: Status,
     pub rule: Rule,
     pub value: DayValue,
@@ -177,6 +181,8 @@ pub struct Membership {
     pub date: NaiveDate,
     pub home: bool,
     pub closed: bool,
+    /// Closed days in session of the school in the date's week.
+    pub days_in_session: u32,
 }
 
 /// The Monday of a date's week, by which weeks are named.

@@ -139,7 +139,7 @@ pub(super) fn named(text: &str) -> Option<String> {
         let rest = text.split_once(begin)?.1.trim_start_matches(['\'', '"']);
         Some(rest.split(|character: char| !character.is_alphanumeric() && character != '_').next()?.to_owned())
     };
-    let begins = ["Unsupported SQL type ", "Invalid qualifier ", "table function '", "Unsupported "];
+    let begins = ["Unsupported SQL type ", "Invalid qualifier ", "table function '", "Unsupported ", "a condition on "];
     let found = begins.iter().find_map(|begin| word(begin));
     let first = || is_shouted(&text).then(|| text.clone());
     let of_function = || text.split_once(" function requires ").map(|(name, _)| name.to_owned());

@@ -39,7 +39,7 @@ impl TableSource for FactsSource {
             district: "district",
             // A student's days in the district are those of several schools: nobody gets them who has only some.
             school: (self.0.facts() != Facts::AbsenceInDistrict).then_some("school"),
-            section: (self.0.facts() == Facts::Periods).then_some("section"),
+            section: matches!(self.0.facts(), Facts::Periods | Facts::AbsenceInSection).then_some("section"),
             person: Some("student"),
             identifying: &["mark"],
         }
@@ -50,7 +50,7 @@ impl TableSource for FactsSource {
     }
 }
 
-/// `attendance_day`, `attendance_period`, `membership`, `absence_at_school` and `absence_in_district`.
+/// `attendance_day`, `attendance_period`, `membership`, `absence_at_school`, `absence_in_district` and `absence_in_section`.
 pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
     let table = |facts| FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
     Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(table(facts))) as Arc<dyn TableSource>).collect()
