@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::serve::ListenerExt;
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
-use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
+use rollcall_analytics::attendance::{AttendanceStore, Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::distributed::Workers;
 use rollcall_analytics::engagement::store::{StoreClasses, StoreEngagement};
 use rollcall_analytics::engagement::{Engagement, EngagementDeps};
@@ -18,6 +18,7 @@ use rollcall_analytics::history::History;
 use rollcall_analytics::hot::{HotConfig, HotTables};
 use rollcall_analytics::hub::Hub;
 use rollcall_analytics::query::live::LiveConfig;
+use rollcall_analytics::query::tables::Saves;
 use rollcall_analytics::query::{EngineConfig, Limits, QueryEngine, tables};
 use rollcall_api::flight::FlightTls;
 use rollcall_api::pgwire::Tls as PostgresTls;
@@ -32,6 +33,7 @@ use rollcall_store::{Store, maintenance};
 use rollcall_stream::Log;
 use rollcall_stream::embedded::{EmbeddedLog, LogConfig};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, SecureCookies};
@@ -120,7 +122,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         }
     });
     let readiness = Readiness::new(log.clone(), store.engine().to_string());
-    start_sink(&mut running, &log, &store, &registry, &readiness).await?;
+    let saves = Saves::new(start_sink(&mut running, &log, &store, &registry, &readiness).await?);
     let rollups = Rollups::new(log.clone(), store.clone(), cache.clone(), &registry)?;
     running.spawn("rollups", {
         let stop = running.stop("rollups");
@@ -129,12 +131,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let history = crate::history::start(&mut running, &config, &log, &store, &registry).await?;
     readiness.watch_history(history.status());
     let hub = Hub::new(Clock::System.now());
-    let live = start_live(&mut running, &log, &store, &cache, &hub, &registry);
+    let live = start_live(&mut running, &log, saves.of_attendance(StoreAttendance { store: store.clone() }), &cache, &hub, &registry);
     readiness.watch_live(live.clone());
     let pool = QueryPool::new()?;
     let hot = start_hot(&mut running, &config, &log)?;
-    let queries = start_queries(&config, &hot, &history, &store, &cache, &live, &registry).await?;
-    start_engagement(&mut running, &pool, &log, &store, &cache, &hub, &live, &registry);
+    let queries = start_queries(&config, &hot, &history, &store, &cache, (&live, &saves), &registry).await?;
+    start_engagement(&mut running, &pool, &log, (&store, &saves), &cache, &hub, &live, &registry);
     let gateway = start_intake(&mut running, &config, &log, &cache, &registry, sockets.mqtt_tls.is_some()).await?;
     running.spawn("device watch", {
         let (cache, handle, stop) = (cache.clone(), gateway.handle(), running.stop("device watch"));
@@ -220,37 +222,38 @@ async fn open_log(config: &Config, registry: &prometheus::Registry) -> Result<Ar
     tokio::task::spawn_blocking(move || EmbeddedLog::open(&dir, settings, &registry)).await?.context("cannot open the log")
 }
 
+/// Returns what moves with marks that it has written.
 async fn start_sink(
     running: &mut Subsystems,
     log: &Arc<EmbeddedLog>,
     store: &Store,
     registry: &prometheus::Registry,
     readiness: &Readiness,
-) -> Result<()> {
+) -> Result<watch::Receiver<u64>> {
     let sink = Sink::new(log.clone(), store.clone(), registry)?;
     sink.check().await.context("the log does not fit the database")?;
     readiness.watch_sink(sink.status());
-    let stop = running.stop("sink");
+    let (marks, stop) = (sink.marks(), running.stop("sink"));
     running.spawn("sink", async move { Ok(sink.run(stop).await?) });
     let (store, stop) = (store.clone(), running.stop("maintenance"));
     running.spawn("maintenance", async move {
         maintenance::run(store, Clock::System, stop).await;
         Ok(())
     });
-    Ok(())
+    Ok(marks)
 }
 
 fn start_live(
     running: &mut Subsystems,
     log: &Arc<EmbeddedLog>,
-    store: &Store,
+    store: Arc<dyn AttendanceStore>,
     cache: &Arc<DirectoryCache>,
     hub: &Hub,
     registry: &prometheus::Registry,
 ) -> EngineHandle {
     let (engine, handle) = Engine::new(EngineDeps {
         log: log.clone(),
-        store: Arc::new(StoreAttendance { store: store.clone() }),
+        store,
         directory: Arc::new(StoreDirectory(cache.clone())),
         hub: hub.clone(),
         clock: Clock::System,
@@ -277,7 +280,7 @@ async fn start_queries(
     history: &History,
     store: &Store,
     cache: &Arc<DirectoryCache>,
-    live: &EngineHandle,
+    (live, saves): (&EngineHandle, &Saves),
     registry: &prometheus::Registry,
 ) -> Result<QueryEngine> {
     let spill = config.data_dir.join("spill");
@@ -289,8 +292,8 @@ async fn start_queries(
     }
     let events = tables::event_tables(hot, Some(history));
     let views = tables::facts_views(store, cache, &Clock::System).await.context("the views of the facts have no plan")?;
-    let facts = tables::facts_tables(store, cache, &Clock::System).into_iter().chain(views);
-    let engagement = tables::engagement_tables(store, cache, &Clock::System);
+    let facts = tables::facts_tables(store, cache, &Clock::System, saves).into_iter().chain(views);
+    let engagement = tables::engagement_tables(store, cache, &Clock::System, saves);
     for table in events.into_iter().chain(tables::directory_tables(cache)).chain(facts).chain(engagement) {
         engine.register(table);
     }
@@ -323,7 +326,7 @@ fn start_engagement(
     running: &mut Subsystems,
     pool: &QueryPool,
     log: &Arc<EmbeddedLog>,
-    store: &Store,
+    (store, saves): (&Store, &Saves),
     cache: &Arc<DirectoryCache>,
     hub: &Hub,
     live: &EngineHandle,
@@ -331,7 +334,7 @@ fn start_engagement(
 ) {
     let (engagement, _) = Engagement::new(EngagementDeps {
         log: log.clone(),
-        store: Arc::new(StoreEngagement { store: store.clone() }),
+        store: saves.of_engagement(StoreEngagement { store: store.clone() }),
         classes: Arc::new(StoreClasses { cache: cache.clone(), store: store.clone() }),
         presence: Arc::new(live.clone()),
         hub: hub.clone(),

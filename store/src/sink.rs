@@ -26,6 +26,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall_model::event::Kind;
 use rollcall_model::ids::Offset;
 use rollcall_stream::{Log, LogError};
 use sqlx::PgConnection;
@@ -98,6 +99,7 @@ pub struct Sink {
     store: Store,
     metrics: SinkMetrics,
     status: watch::Sender<SinkStatus>,
+    marks: watch::Sender<u64>,
     suspect: Option<Suspect>,
     retry: Duration,
 }
@@ -130,11 +132,16 @@ impl Sink {
     pub fn new(log: Arc<dyn Log>, store: Store, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let status = watch::Sender::new(SinkStatus::default());
         let metrics = SinkMetrics::register(registry, &*log, status.subscribe())?;
-        Ok(Self { log, store, metrics, status, suspect: None, retry: RETRY_MIN })
+        Ok(Self { log, store, metrics, status, marks: watch::Sender::new(0), suspect: None, retry: RETRY_MIN })
     }
 
     pub fn status(&self) -> watch::Receiver<SinkStatus> {
         self.status.subscribe()
+    }
+
+    /// Moves after each transaction that wrote marks.
+    pub fn marks(&self) -> watch::Receiver<u64> {
+        self.marks.subscribe()
     }
 
     /// Whether the log goes on where the database stands. Asked before intake opens: what is acknowledged on a log that then
@@ -199,6 +206,8 @@ impl Sink {
         let mut connection = self.store.dedicated().await?;
         let from = open_offset(&mut connection).await?;
         self.fits(from)?;
+        // A transaction whose outcome was not known may have written some.
+        self.marks.send_modify(|writes| *writes += 1);
         let mut lane = Lane::new(connection, &self.store);
         self.advanced(from, Duration::ZERO);
         let mut next = self.search(&mut lane, from).await?;
@@ -232,6 +241,9 @@ impl Sink {
     fn committed(&mut self, lane: &Lane, next: Offset, took: Duration) {
         self.retry = RETRY_MIN;
         self.metrics.committed(&lane.gathered);
+        if lane.gathered.rows(Kind::Mark) > 0 {
+            self.marks.send_modify(|writes| *writes += 1);
+        }
         let tables = &lane.gathered.tables;
         if let Some(reason) = &tables.reason {
             tracing::error!(rows = tables.unstorable, %reason, before = %next, "rows cannot be stored; they are in the dead letters");

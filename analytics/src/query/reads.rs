@@ -10,19 +10,19 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use super::session::Sources;
 use super::source::TableSource;
 
-/// One table of a query that says when it changes.
+/// One table of a query.
 #[derive(Clone, Debug)]
 pub struct Read {
     pub table: String,
     /// Of each scan of the table: what is true of every row that it lets through.
     pub scans: Vec<Vec<Expr>>,
-    /// Where the table stood; what had come by then is in the result.
-    pub upto: u64,
+    /// Where the table stood; what had come by then is in the result. Empty: the table does not tell when it changes.
+    pub upto: Vec<u64>,
 }
 
 /// What is known before the plan is optimized.
 pub(super) struct Reading {
-    positions: HashMap<String, u64>,
+    positions: HashMap<String, Vec<u64>>,
     /// The same rows give the same result at any time.
     is_timeless: bool,
 }
@@ -30,8 +30,8 @@ pub(super) struct Reading {
 impl Reading {
     /// Where the tables stand now; asked before the text is planned, because some tables are read when their name is resolved.
     pub fn begin(sources: &Sources) -> Self {
-        let position = |(name, source): (&String, &Arc<dyn TableSource>)| Some((name.clone(), *source.changed()?.borrow()));
-        Self { positions: sources.iter().filter_map(position).collect(), is_timeless: true }
+        let position = |source: &Arc<dyn TableSource>| source.changed().iter().map(|changed| *changed.borrow()).collect();
+        Self { positions: sources.iter().map(|(name, source)| (name.clone(), position(source))).collect(), is_timeless: true }
     }
 
     /// Looks at the plan as the text says it.
@@ -57,7 +57,7 @@ impl Reading {
                 && let Some(upto) = positions.get(scan.table_name.table())
             {
                 let table = scan.table_name.table().to_owned();
-                let read = reads.entry(table.clone()).or_insert(Read { table, scans: Vec::new(), upto: *upto });
+                let read = reads.entry(table.clone()).or_insert(Read { table, scans: Vec::new(), upto: upto.clone() });
                 read.scans.push(if is_timeless { scan.filters.clone() } else { Vec::new() });
             }
             Ok(TreeNodeRecursion::Continue)

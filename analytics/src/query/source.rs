@@ -55,16 +55,16 @@ pub trait TableSource: Send + Sync + 'static {
 
     fn provider(&self) -> Arc<dyn TableProvider>;
 
-    /// Where the table stands, a number that moves when the table may have changed and is compared with none but its own:
-    /// tables of the log's rows give the offset that they were read up to. `None`: it changes too seldom to follow, and a
-    /// live query looks at it only together with others.
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        None
+    /// Where the table stands: numbers that move when the table may have changed and are compared with none but their own, such as the
+    /// offset that rows of the log were read up to. They move once the new rows can be read, not before. None: the table does not tell, so
+    /// that a live query computes again every [`super::live::LiveConfig::reread`] and says so.
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        Vec::new()
     }
 
     /// Whether what has changed since the table stood at `since` can show in a scan with these filters, which are in the words of the
     /// optimizer and all true of every row that the scan lets through. A table that cannot tell cheaply says yes.
-    fn has_news(&self, since: u64, filters: &[Expr]) -> bool {
+    fn has_news(&self, since: &[u64], filters: &[Expr]) -> bool {
         let _ = (since, filters);
         true
     }

@@ -6,6 +6,7 @@ mod doors;
 mod engagement;
 mod erasures;
 mod explained;
+mod following;
 mod live;
 mod marks;
 mod matrix;

@@ -11,6 +11,7 @@ use chrono::{NaiveDate, NaiveTime, Utc};
 use rollcall_analytics::attendance::store::{StoreAttendance, StoreDirectory};
 use rollcall_analytics::attendance::{Engine, EngineDeps, EngineHandle};
 use rollcall_analytics::hub::Hub;
+use rollcall_analytics::query::tables::Saves;
 use rollcall_analytics::query::{EngineConfig, QueryEngine, tables};
 use rollcall_api::{ApiConfig, ApiParts, ApiState};
 use rollcall_model::event::{DeviceKind, Direction, Method as Read};
@@ -90,6 +91,7 @@ pub struct Town {
     pub hub: Hub,
     pub engine: EngineHandle,
     pub log: Arc<MemoryLog>,
+    pub saves: Saves,
     pub clock: Clock,
     pub registry: prometheus::Registry,
     pub date: NaiveDate,
@@ -137,11 +139,12 @@ impl Town {
         let shutdown = CancellationToken::new();
         let hub = Hub::new(clock.now());
         let sink = Sink::new(log.clone(), store.clone(), &registry).unwrap();
+        let saves = Saves::new(sink.marks());
         tokio::spawn(sink.run(shutdown.clone()));
         tokio::spawn(cache.clone().run(shutdown.clone()));
         let (engine, handle) = Engine::new(EngineDeps {
             log: log.clone(),
-            store: Arc::new(StoreAttendance { store: store.clone() }),
+            store: saves.of_attendance(StoreAttendance { store: store.clone() }),
             directory: Arc::new(StoreDirectory(cache.clone())),
             hub: hub.clone(),
             clock: clock.clone(),
@@ -151,7 +154,8 @@ impl Town {
         tokio::spawn(engine.run(shutdown.clone()));
         assert!(handle.wait_ready().await);
         let queries = QueryEngine::new(EngineConfig::default()).unwrap();
-        let facts = tables::facts_tables(&store, &cache, &clock).into_iter().chain(tables::engagement_tables(&store, &cache, &clock));
+        let engagement = tables::engagement_tables(&store, &cache, &clock, &saves);
+        let facts = tables::facts_tables(&store, &cache, &clock, &saves).into_iter().chain(engagement);
         let views = tables::facts_views(&store, &cache, &clock).await.unwrap();
         facts.chain(views).chain(tables::directory_tables(&cache)).for_each(|table| queries.register(table));
         queries.register(tables::attendance_now(&handle, &cache));
@@ -183,6 +187,7 @@ impl Town {
             hub,
             engine: handle,
             log,
+            saves,
             clock,
             registry,
             date,
@@ -304,8 +309,7 @@ impl Town {
                      where district = $1 and date = $2 and period is null and detail->>'arrival' is not null";
         let found = async {
             loop {
-                let found: i64 =
-                    sqlx::query_scalar(count).bind(self.own.district.0).bind(self.date).fetch_one(&mut owner).await.unwrap();
+                let found: i64 = sqlx::query_scalar(count).bind(self.own.district.0).bind(self.date).fetch_one(&mut owner).await.unwrap();
                 if found >= arrived {
                     return;
                 }

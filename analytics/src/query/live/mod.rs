@@ -8,8 +8,10 @@
 //! - It is the caller's query with scope, limits and privacy like every other: [`QueryEngine::run`] computes it each time.
 //! - Callers of the same scope with the same text share one computation and one topic.
 //! - At most one computation of a query every [`LiveConfig::interval`], or [`LiveConfig::interval_groups`] for roles that see
-//!   figures about groups only: each answer is another draw of the noise. Nothing is computed while nothing changes that can show
-//!   in the result: rows of another kind, or of a school that the plan's filters leave out, wake nobody.
+//!   figures about groups only: each answer is another draw of the noise. Whatever its interval, a query computes a quarter of the time at
+//!   most. Nothing is computed while nothing changes that can show in the result: rows of another kind, or of a school that the plan's
+//!   filters leave out, wake nobody. A table that does not tell of its changes is read again every [`LiveConfig::reread`], and the
+//!   result's `warnings` say so.
 //! - Computations run in an engine of their own, few at a time. While boards are behind none runs and one that runs is
 //!   cancelled; when that lasts for [`LiveConfig::patience`] the costliest query ends, then the next.
 //! - A query ends with the error that its computation had, with the last of its followers, or by pressure. It is never
@@ -47,6 +49,8 @@ pub struct LiveConfig {
     pub interval: Duration,
     /// The same for roles without student-level rights; never less than [`LiveConfig::interval`].
     pub interval_groups: Duration,
+    /// When tables are read again that do not tell of their changes.
+    pub reread: Duration,
     /// Different queries altogether.
     pub queries_max: usize,
     /// Queries that one account follows.
@@ -65,6 +69,7 @@ impl Default for LiveConfig {
         Self {
             interval: Duration::from_secs(1),
             interval_groups: Duration::from_secs(10),
+            reread: Duration::from_secs(30),
             queries_max: 64,
             per_account_max: 8,
             concurrent_max: 1,

@@ -34,6 +34,9 @@ pub struct Live {
     stop: CancellationToken,
 }
 
+/// Of the time that passes, a query computes one part of so many at most.
+const SHARE: u32 = 4;
+
 /// One result, and what it was made of.
 struct Computed {
     rows: Rows,
@@ -109,12 +112,13 @@ impl Live {
                 }
                 computed = self.compute(shared) => computed,
             };
+            let took = began.elapsed();
             drop(turn);
             let Computed { rows, reads } = match computed {
                 Ok(computed) => computed,
                 Err(error) => return error,
             };
-            self.count(shared, began.elapsed());
+            self.count(shared, took);
             let changes = rows.since(earlier.as_ref());
             if earlier.is_none() {
                 shared.hub.replace(&self.topic, changes);
@@ -123,21 +127,27 @@ impl Live {
             }
             self.made.send_replace(Some(rows.len()));
             earlier = Some(rows);
-            news(&shared.engine, reads).await;
-            tokio::time::sleep_until(began + self.interval).await;
+            news(&shared.engine, reads, shared.config.reread).await;
+            tokio::time::sleep_until(began + self.interval.max(took * SHARE)).await;
         }
     }
 
     async fn compute(&self, shared: &Shared) -> Result<Computed, QueryError> {
         let _running = shared.metrics.begin();
         let mut stream = shared.engine.run(&self.caller, &self.sql, &shared.config.limits).await?;
-        let mut rows = Rows::new(&stream.schema, &stream.warnings, stream.is_ordered);
+        let reads = std::mem::take(&mut stream.reads);
+        let mut warnings = stream.warnings.clone();
+        warnings.extend(reads.iter().filter(|read| read.upto.is_empty()).map(|read| {
+            let seconds = shared.config.reread.as_secs();
+            format!("{} does not say when it changes; the result is computed again every {seconds} seconds", read.table)
+        }));
+        let mut rows = Rows::new(&stream.schema, &warnings, stream.is_ordered);
         let key = stream.key.clone();
         while let Some(batch) = stream.next().await {
             rows.add(&batch?, &key).map_err(|error| QueryError::Data { message: error.to_string() })?;
         }
         rows.warn(stream.later_warnings());
-        Ok(Computed { rows, reads: std::mem::take(&mut stream.reads) })
+        Ok(Computed { rows, reads })
     }
 
     fn count(&self, shared: &Shared, took: Duration) {
@@ -162,19 +172,30 @@ async fn behind(pressed: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Waits until something has come, since the tables were read, that can show in the result; for ever when no table tells.
-async fn news(engine: &QueryEngine, reads: Vec<Read>) {
-    let followed = |read: Read| engine.source(&read.table).and_then(|source| Some((source.changed()?, source, read)));
-    let mut tables: Vec<_> = reads.into_iter().filter_map(followed).collect();
+/// Waits until something has come, since the tables were read, that can show in the result, but no longer than `reread` where a table does
+/// not tell.
+async fn news(engine: &QueryEngine, reads: Vec<Read>, reread: Duration) {
+    let all_tell = reads.iter().all(|read| !read.upto.is_empty());
+    let told = told(engine, reads);
+    match all_tell {
+        true => told.await,
+        false => drop(tokio::time::timeout(reread, told).await),
+    }
+}
+
+/// Waits for what tables tell; for ever when none does.
+async fn told(engine: &QueryEngine, reads: Vec<Read>) {
+    let followed = |read: Read| engine.source(&read.table).map(|source| (source.changed(), source, read));
+    let mut tables: Vec<_> = reads.into_iter().filter_map(followed).filter(|(changed, ..)| !changed.is_empty()).collect();
     loop {
         for (changed, source, read) in &mut tables {
-            let position = *changed.borrow_and_update();
-            if position != read.upto && read.scans.iter().any(|filters| source.has_news(read.upto, filters)) {
+            let position: Vec<u64> = changed.iter_mut().map(|changed| *changed.borrow_and_update()).collect();
+            if position != read.upto && read.scans.iter().any(|filters| source.has_news(&read.upto, filters)) {
                 return;
             }
             read.upto = position;
         }
-        any_changed(tables.iter_mut().map(|(changed, ..)| changed)).await;
+        any_changed(tables.iter_mut().flat_map(|(changed, ..)| changed)).await;
     }
 }
 

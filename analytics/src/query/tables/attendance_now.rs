@@ -156,12 +156,12 @@ impl TableSource for Source {
         Arc::new(OnDemandTable(Table(Arc::clone(&self.0))))
     }
 
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.0.handle.status_changes().count())
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.0.handle.status_changes().count()]
     }
 
-    fn has_news(&self, since: u64, filters: &[Expr]) -> bool {
-        let narrow = Narrow::of(filters);
+    fn has_news(&self, since: &[u64], filters: &[Expr]) -> bool {
+        let (narrow, since) = (Narrow::of(filters), since.first().copied().unwrap_or_default());
         self.0.handle.status_changes().since(since, |school| narrow.wants_school(school))
     }
 

@@ -11,6 +11,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use parking_lot::Mutex;
 use rollcall_store::directory::{Directory, DirectoryCache, DistrictDirectory, PersonKind};
+use tokio::sync::watch;
 
 use crate::query::ids::ID;
 use crate::query::source::{About, ScopeColumns, TableSource};
@@ -298,6 +299,10 @@ impl TableSource for DirectoryTable {
         let table = Arc::new(table.expect("the batch has the table's own schema"));
         *kept = Some((directory.version, Arc::clone(&table)));
         table
+    }
+
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.directory.changed()]
     }
 }
 

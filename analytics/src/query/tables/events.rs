@@ -109,12 +109,12 @@ impl TableSource for EventSource {
         }
     }
 
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.tables.changed_of(self.kind))
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.tables.changed_of(self.kind)]
     }
 
-    fn has_news(&self, since: u64, filters: &[Expr]) -> bool {
-        let since = Offset(since);
+    fn has_news(&self, since: &[u64], filters: &[Expr]) -> bool {
+        let since = Offset(since.first().copied().unwrap_or_default());
         let snapshot = self.tables.snapshot(self.kind);
         // What has left is in history, where there is one.
         let has_lost = self.history.is_none() && snapshot.shrunk > since;

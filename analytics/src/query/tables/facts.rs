@@ -6,31 +6,40 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
 use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::Expr;
 use datafusion::prelude::SessionContext;
+use rollcall_model::ids::{DistrictId, SchoolId};
 use rollcall_model::time::Clock;
 use rollcall_store::Store;
 use rollcall_store::directory::DirectoryCache;
+use tokio::sync::watch;
 
+use super::saves::Saves;
+use crate::facts::narrow::Narrow;
 use crate::facts::{Facts, FactsTable, VIEWS, View};
 use crate::query::source::{About, ScopeColumns, TableSource};
 
-struct FactsSource(FactsTable);
+struct FactsSource {
+    table: FactsTable,
+    directory: Arc<DirectoryCache>,
+    saves: Saves,
+}
 
 impl TableSource for FactsSource {
     fn name(&self) -> &str {
-        self.0.facts().name()
+        self.table.facts().name()
     }
 
     fn schema(&self) -> SchemaRef {
-        self.0.provider().schema()
+        self.table.provider().schema()
     }
 
     fn documentation(&self) -> &str {
-        self.0.facts().documentation()
+        self.table.facts().documentation()
     }
 
     fn column_documentation(&self, column: &str) -> Option<&str> {
-        self.0.facts().columns().iter().find(|(name, ..)| *name == column).map(|(.., documentation)| *documentation)
+        self.table.facts().columns().iter().find(|(name, ..)| *name == column).map(|(.., documentation)| *documentation)
     }
 
     fn scope(&self) -> ScopeColumns {
@@ -38,22 +47,41 @@ impl TableSource for FactsSource {
             about: About::Students,
             district: "district",
             // A student's days in the district are those of several schools: nobody gets them who has only some.
-            school: (self.0.facts() != Facts::AbsenceInDistrict).then_some("school"),
-            section: matches!(self.0.facts(), Facts::Periods | Facts::AbsenceInSection).then_some("section"),
+            school: (self.table.facts() != Facts::AbsenceInDistrict).then_some("school"),
+            section: matches!(self.table.facts(), Facts::Periods | Facts::AbsenceInSection).then_some("section"),
             person: Some("student"),
             identifying: &["mark"],
         }
     }
 
     fn provider(&self) -> Arc<dyn TableProvider> {
-        self.0.provider()
+        self.table.provider()
+    }
+
+    /// By conclusions, also the last one of a day when its last bell has rung, by marks, which have reasons, and by the directory.
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.saves.conclusions.count(), self.saves.marks.clone(), self.directory.changed()]
+    }
+
+    fn has_news(&self, since: &[u64], filters: &[Expr]) -> bool {
+        let [conclusions, marks, directory] = since else { return true };
+        if *self.saves.marks.borrow() != *marks || *self.directory.changed().borrow() != *directory {
+            return true;
+        }
+        let narrow = Narrow::of(filters);
+        // What a student's days at home add up to is a matter of all schools.
+        let is_of_all = self.table.facts() == Facts::AbsenceInDistrict;
+        let wants_district = |district: &DistrictId| Narrow::wants(&narrow.district, district.as_bytes());
+        let wanted = |school: &(DistrictId, SchoolId)| if is_of_all { wants_district(&school.0) } else { narrow.wants_school(school) };
+        self.saves.conclusions.since(*conclusions, wanted)
     }
 }
 
 /// `attendance_day`, `attendance_period`, `membership`, `absence_at_school`, `absence_in_district` and `absence_in_section`.
-pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock) -> Vec<Arc<dyn TableSource>> {
+pub fn facts_tables(store: &Store, directory: &Arc<DirectoryCache>, clock: &Clock, saves: &Saves) -> Vec<Arc<dyn TableSource>> {
     let table = |facts| FactsTable::new(facts, store.clone(), Arc::clone(directory), clock.clone());
-    Facts::ALL.into_iter().map(|facts| Arc::new(FactsSource(table(facts))) as Arc<dyn TableSource>).collect()
+    let source = |facts| FactsSource { table: table(facts), directory: Arc::clone(directory), saves: saves.clone() };
+    Facts::ALL.into_iter().map(|facts| Arc::new(source(facts)) as Arc<dyn TableSource>).collect()
 }
 
 /// Columns of views that are the figure of one student: roles that get figures of groups only do not have them.

@@ -6,6 +6,7 @@ mod directory;
 mod engagement;
 mod events;
 mod facts;
+mod saves;
 
 pub use attendance_now::attendance_now;
 pub use directory::directory_tables;
@@ -14,3 +15,4 @@ pub use events::event_tables;
 #[cfg(test)]
 pub(crate) use facts::views_of;
 pub use facts::{facts_tables, facts_views};
+pub use saves::Saves;

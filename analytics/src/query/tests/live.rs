@@ -54,12 +54,13 @@ impl TableSource for Source {
     fn provider(&self) -> Arc<dyn TableProvider> {
         Table::new("grows", About::Students, &self.0.events.lock()).provider()
     }
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.0.changed.subscribe())
+    fn changed(&self) -> Vec<watch::Receiver<u64>> {
+        vec![self.0.changed.subscribe()]
     }
 }
 
 struct World {
+    engine: QueryEngine,
     grows: Arc<Grows>,
     hub: Hub,
     live: LiveQueries,
@@ -76,7 +77,7 @@ fn world(config: LiveConfig) -> World {
     let registry = prometheus::Registry::new();
     let (pressed, is_pressed) = watch::channel(false);
     let live = LiveQueries::new(&engine, hub.clone(), config, is_pressed, &registry).unwrap();
-    World { grows, hub, live, registry, pressed }
+    World { engine, grows, hub, live, registry, pressed }
 }
 
 fn quick() -> LiveConfig {
@@ -130,6 +131,49 @@ async fn only_what_changes_follows_the_result() {
     world.grows.events.lock().retain(|event| event.1 != 5);
     world.grows.add((2, 3, 20, 100, 5));
     assert_eq!(next(&mut subscription).await, json!({"rows": {key(5): null}}));
+}
+
+/// Grows like the other and tells nobody.
+struct Silent(Source);
+
+impl TableSource for Silent {
+    fn name(&self) -> &str {
+        "silent"
+    }
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+    fn documentation(&self) -> &str {
+        self.0.documentation()
+    }
+    fn column_documentation(&self, column: &str) -> Option<&str> {
+        self.0.column_documentation(column)
+    }
+    fn scope(&self) -> ScopeColumns {
+        self.0.scope()
+    }
+    fn provider(&self) -> Arc<dyn TableProvider> {
+        Table::new("silent", About::Students, &self.0.0.events.lock()).provider()
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_tell_is_read_again_and_the_result_says_so() {
+    let world = world(LiveConfig { reread: Duration::from_millis(20), ..quick() });
+    world.engine.register(Arc::new(Silent(Source(world.grows.clone()))));
+    let both = "select s.school, count(*) from silent s join grows g on g.person = s.person and g.minutes = s.minutes group by s.school";
+    for sql in ["select school, count(*) from silent group by school", both] {
+        let (_following, mut subscription, snapshot) = world.follow(&caller(Role::Office), sql).await;
+        let warnings = snapshot["result"]["warnings"].as_array().unwrap();
+        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with("silent does not say when it changes"), "{snapshot}");
+        // Nobody is told: the event is put in without a change of the count.
+        world.grows.events.lock().push((1, 7, 13, 91, 5));
+        let delta = next(&mut subscription).await;
+        assert_eq!(delta["rows"][key(7)][1], 1, "{delta}");
+        world.grows.events.lock().pop();
+    }
+    let (_following, _, snapshot) = world.follow(&caller(Role::Office), BY_SCHOOL).await;
+    assert_eq!(snapshot["result"]["warnings"], json!([]));
 }
 
 #[tokio::test]
