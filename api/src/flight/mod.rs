@@ -15,6 +15,7 @@ mod auth;
 mod metadata;
 mod prepared;
 mod service;
+mod values;
 
 use std::io;
 use std::time::Duration;

@@ -29,8 +29,8 @@ use rollcall_analytics::query::Question;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::prepared::{self, Statement};
-use super::{DOOR, answer, auth, metadata};
+use super::prepared::{Sealing, Statement};
+use super::{DOOR, answer, auth, metadata, values};
 use crate::caller::Caller;
 use crate::query;
 use crate::state::ApiState;
@@ -69,9 +69,8 @@ impl Door {
     }
 
     /// Runs a question and streams its rows as they come. A driver that goes away cancels it.
-    async fn ask(&self, metadata: &MetadataMap, sql: &str, values: &[ScalarValue]) -> Result<Rows, Status> {
-        let caller = self.caller(metadata).await?;
-        let answer = query::ask_with(&self.state, &caller, DOOR, &Question { sql, values, ..Question::default() })
+    async fn ask(&self, caller: &Caller, sql: &str, values: &[ScalarValue]) -> Result<Rows, Status> {
+        let answer = query::ask_with(&self.state, caller, DOOR, &Question { sql, values, ..Question::default() })
             .await
             .map_err(|error| auth::status(&error))?;
         let warnings = answer.warnings.clone();
@@ -84,19 +83,17 @@ impl Door {
 
     /// Refuses a text that a driver gives as an update: with the reason that it has as a question, so that the author learns
     /// what is wrong with it.
-    async fn refuse(&self, metadata: &MetadataMap, sql: &str) -> Status {
-        let described = async {
-            let caller = self.caller(metadata).await?;
-            query::describe(&self.state, &caller, DOOR, &Question { sql, ..Question::default() })
-                .await
-                .map_err(|error| auth::status(&error))
-        };
-        described.await.err().unwrap_or_else(|| Status::invalid_argument("this is a question: execute it as a query, not as an update"))
+    async fn refuse(&self, caller: &Caller, sql: &str) -> Status {
+        match query::describe(&self.state, caller, DOOR, &Question { sql, ..Question::default() }).await {
+            Ok(_) => Status::invalid_argument("this is a question: execute it as a query, not as an update"),
+            Err(error) => auth::status(&error),
+        }
     }
 
-    async fn known(&self, request: &Request<Ticket>, batch: Result<RecordBatch, ArrowError>) -> Result<Rows, Status> {
+    /// What is known of the server, worked out for whoever has signed in.
+    async fn known(&self, request: &Request<Ticket>, batch: impl FnOnce() -> Result<RecordBatch, ArrowError>) -> Result<Rows, Status> {
         self.caller(request.metadata()).await?;
-        single(batch)
+        single(batch())
     }
 }
 
@@ -139,8 +136,9 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Rows, Status> {
+        let caller = self.caller(request.metadata()).await?;
         let sql = std::str::from_utf8(&ticket.statement_handle).map_err(|_| Status::invalid_argument("the question is not UTF-8"))?;
-        self.ask(request.metadata(), sql, &[]).await
+        self.ask(&caller, sql, &[]).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -174,8 +172,9 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Result<Rows, Status> {
+        let caller = self.caller(request.metadata()).await?;
         let statement = Statement::read(&query.prepared_statement_handle)?;
-        self.ask(request.metadata(), &statement.sql, &statement.bound()?).await
+        self.ask(&caller, &statement.sql, &statement.bound(&Sealing::of(&self.state, &caller))?).await
     }
 
     async fn do_put_prepared_statement_query(
@@ -183,9 +182,9 @@ impl FlightSqlService for Door {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        self.caller(request.metadata()).await?;
+        let caller = self.caller(request.metadata()).await?;
         let statement = Statement::read(&query.prepared_statement_handle)?;
-        let bound = statement.bind(&prepared::row(request.into_inner()).await?)?;
+        let bound = statement.bind(&values::row(request.into_inner()).await?, &Sealing::of(&self.state, &caller))?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(bound.handle()) })
     }
 
@@ -194,8 +193,9 @@ impl FlightSqlService for Door {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        let caller = self.caller(request.metadata()).await?;
         let statement = Statement::read(&query.prepared_statement_handle)?;
-        Err(self.refuse(request.metadata(), &statement.sql).await)
+        Err(self.refuse(&caller, &statement.sql).await)
     }
 
     async fn do_put_statement_update(
@@ -203,7 +203,8 @@ impl FlightSqlService for Door {
         update: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        Err(self.refuse(request.metadata(), &update.query).await)
+        let caller = self.caller(request.metadata()).await?;
+        Err(self.refuse(&caller, &update.query).await)
     }
 
     async fn do_put_statement_ingest(&self, _: CommandStatementIngest, _: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
@@ -253,7 +254,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, metadata::catalogs(query)).await
+        self.known(&request, || metadata::catalogs(query)).await
     }
 
     async fn get_flight_info_schemas(
@@ -265,7 +266,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, metadata::schemas(query)).await
+        self.known(&request, || metadata::schemas(query)).await
     }
 
     async fn get_flight_info_tables(
@@ -290,7 +291,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_table_types(&self, _: CommandGetTableTypes, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, metadata::table_types()).await
+        self.known(&request, metadata::table_types).await
     }
 
     async fn get_flight_info_primary_keys(
@@ -302,7 +303,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_primary_keys(&self, _: CommandGetPrimaryKeys, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, Ok(metadata::primary_keys())).await
+        self.known(&request, || Ok(metadata::primary_keys())).await
     }
 
     async fn get_flight_info_exported_keys(
@@ -314,7 +315,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_exported_keys(&self, _: CommandGetExportedKeys, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, Ok(metadata::foreign_keys())).await
+        self.known(&request, || Ok(metadata::foreign_keys())).await
     }
 
     async fn get_flight_info_imported_keys(
@@ -326,7 +327,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_imported_keys(&self, _: CommandGetImportedKeys, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, Ok(metadata::foreign_keys())).await
+        self.known(&request, || Ok(metadata::foreign_keys())).await
     }
 
     async fn get_flight_info_cross_reference(
@@ -338,7 +339,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_cross_reference(&self, _: CommandGetCrossReference, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, Ok(metadata::foreign_keys())).await
+        self.known(&request, || Ok(metadata::foreign_keys())).await
     }
 
     async fn get_flight_info_xdbc_type_info(
@@ -350,7 +351,7 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_xdbc_type_info(&self, query: CommandGetXdbcTypeInfo, request: Request<Ticket>) -> Result<Rows, Status> {
-        self.known(&request, metadata::types(query)).await
+        self.known(&request, || metadata::types(query)).await
     }
 
     async fn get_flight_info_sql_info(
@@ -362,8 +363,10 @@ impl FlightSqlService for Door {
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, request: Request<Ticket>) -> Result<Rows, Status> {
-        let known = metadata::server()
-            .and_then(|server| query.into_builder(&server).build().map_err(|error| ArrowError::ExternalError(Box::new(error))));
+        let known = || {
+            let server = metadata::server()?;
+            query.into_builder(&server).build().map_err(|error| ArrowError::ExternalError(Box::new(error)))
+        };
         self.known(&request, known).await
     }
 

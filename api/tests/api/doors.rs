@@ -15,15 +15,15 @@ use tonic::transport::{Channel, Endpoint};
 use crate::town::{As, DRIVER_IDLE, PASSWORD, PATIENCE, Town};
 
 /// The town with both doors open, and the ports that they listen on.
-struct Doors {
-    town: Town,
-    postgres: u16,
+pub struct Doors {
+    pub town: Town,
+    pub postgres: u16,
     flight: u16,
     shutdown: CancellationToken,
 }
 
 impl Doors {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         let (town, shutdown) = (Town::start().await, CancellationToken::new());
         let [postgres, flight] = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
         let ports = (postgres.local_addr().unwrap().port(), flight.local_addr().unwrap().port());
@@ -32,16 +32,20 @@ impl Doors {
         Self { town, postgres: ports.0, flight: ports.1, shutdown }
     }
 
-    async fn over_postgres(&self, user: &str, password: &str) -> PgConnection {
+    pub async fn over_postgres(&self, user: &str, password: &str) -> PgConnection {
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.postgres).username(user).password(password);
         options.database("rollcall").ssl_mode(PgSslMode::Disable).connect().await.unwrap()
     }
 
-    async fn over_flight(&self, user: &str) -> (FlightSqlServiceClient<Channel>, String) {
-        let channel = Endpoint::new(format!("http://127.0.0.1:{}", self.flight)).unwrap().connect().await.unwrap();
-        let mut client = FlightSqlServiceClient::new(channel);
+    pub async fn over_flight(&self, user: &str) -> (FlightSqlServiceClient<Channel>, String) {
+        let mut client = self.stranger_over_flight().await;
         let token = client.handshake(user, PASSWORD).await.unwrap();
         (client, String::from_utf8(token.to_vec()).unwrap())
+    }
+
+    /// Before any handshake.
+    pub async fn stranger_over_flight(&self) -> FlightSqlServiceClient<Channel> {
+        FlightSqlServiceClient::new(Endpoint::new(format!("http://127.0.0.1:{}", self.flight)).unwrap().connect().await.unwrap())
     }
 
     /// The rows of sessions that no cookie belongs to.

@@ -7,6 +7,7 @@ mod engagement;
 mod erasures;
 mod explained;
 mod following;
+mod forged;
 mod live;
 mod marks;
 mod matrix;
