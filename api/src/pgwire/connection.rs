@@ -22,7 +22,6 @@ use datafusion_postgres::pgwire::api::{
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
 use datafusion_postgres::pgwire::messages::extendedquery::Execute;
-use datafusion_postgres::pgwire::messages::simplequery::Query;
 use datafusion_postgres::pgwire::messages::startup::Authentication;
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use futures_util::{Sink, SinkExt};
@@ -67,7 +66,7 @@ pub struct Connection {
     /// The catalog, and the tables that it was made for. It is kept because clients remember its numbers.
     around: Mutex<Option<(Vec<String>, Surroundings)>>,
     /// What is to be said after the rows that run.
-    late: Late,
+    pub late: Late,
     cursors: Cursors,
 }
 
@@ -150,9 +149,8 @@ impl Connection {
         ended
     }
 
-    /// The rows of a question.
     /// The rows of a question, with the columns that the client was `told` of when it was described.
-    async fn ask<C>(
+    pub async fn ask<C>(
         &self,
         client: &mut C,
         sql: &str,
@@ -170,7 +168,7 @@ impl Connection {
     }
 
     /// What comes of a statement about a cursor.
-    async fn order<C>(&self, client: &mut C, order: Order, format: &Format) -> PgWireResult<Response>
+    pub async fn order<C>(&self, client: &mut C, order: Order, format: &Format) -> PgWireResult<Response>
     where
         C: Sink<PgWireBackendMessage> + Unpin + Send,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
@@ -215,7 +213,7 @@ impl Connection {
         Ok(answer)
     }
 
-    fn respond(&self, word: Word) -> PgWireResult<Response> {
+    pub fn respond(&self, word: Word) -> PgWireResult<Response> {
         match word {
             Word::Begin => self.cursors.begin(),
             Word::Done(DISCARD_ALL) => self.cursors.close(None)?,
@@ -307,37 +305,6 @@ impl CancelHandler for Running {
         if let Some(current) = self.known.lock().get(&(request.pid, request.secret_key.to_bytes().to_vec())) {
             current.lock().cancel();
         }
-    }
-}
-
-#[async_trait]
-impl SimpleQueryHandler for Connection {
-    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        self._on_query(&mut Telling { client, late: &self.late }, query).await
-    }
-
-    async fn do_query<C>(&self, client: &mut C, text: &str) -> PgWireResult<Vec<Response>>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let mut responses = Vec::new();
-        for sql in word::split(text) {
-            responses.push(match (cursor::read(&sql), word::of(&sql)) {
-                (Some(order), _) => self.order(client, order, &Format::UnifiedText).await?,
-                (None, Some(word)) => self.respond(word)?,
-                (None, None) => self.ask(client, &sql, &[], None, &Format::UnifiedText).await?,
-            });
-        }
-        Ok(responses)
     }
 }
 

@@ -89,7 +89,7 @@ struct Cursor {
 struct Opened {
     schema: SchemaRef,
     holds: bool,
-    /// Rows are taken by one `FETCH` after the other. Of several statements of one text the rows come last, also after a `CLOSE`.
+    /// Rows are taken by one `FETCH` after the other; a portal of one may take its rows after the `CLOSE`.
     cursor: Arc<Turn<Cursor>>,
 }
 

@@ -19,6 +19,7 @@ mod cursor;
 mod late;
 mod parameters;
 mod rows;
+mod statements;
 mod word;
 
 use std::io;

@@ -18,3 +18,4 @@ mod sessions;
 mod tables;
 mod town;
 mod views;
+mod wire;

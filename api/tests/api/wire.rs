@@ -1,0 +1,116 @@
+//! The PostgreSQL door with messages that no driver would send, or only some.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::doors::Doors;
+use crate::town::{As, PASSWORD, PATIENCE, Town};
+
+/// A client that sends what it is told to.
+struct Wire(TcpStream);
+
+/// A message by its letter.
+type Said = (char, Vec<u8>);
+
+fn text(words: &[&str]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.bytes().chain([0])).collect()
+}
+
+/// How a statement without a name is parsed and bound to a portal.
+fn prepared(sql: &str, portal: &str) -> Vec<Said> {
+    vec![('P', [&text(&["", sql])[..], &[0, 0]].concat()), bound(portal)]
+}
+
+fn bound(portal: &str) -> Said {
+    ('B', [&text(&[portal, ""])[..], &[0; 6]].concat())
+}
+
+fn execute(portal: &str, rows_max: i32) -> Said {
+    ('E', [&text(&[portal])[..], &rows_max.to_be_bytes()].concat())
+}
+
+fn query(sql: &str) -> Said {
+    ('Q', text(&[sql]))
+}
+
+fn sync() -> Said {
+    ('S', Vec::new())
+}
+
+/// The letters of messages.
+fn letters(said: &[Said]) -> String {
+    said.iter().map(|(letter, _)| letter).collect()
+}
+
+/// The code of the first error.
+fn code(said: &[Said]) -> Option<String> {
+    let (_, body) = said.iter().find(|(letter, _)| *letter == 'E')?;
+    let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C'))?;
+    Some(String::from_utf8_lossy(&field[1..]).into_owned())
+}
+
+impl Wire {
+    /// A client that has said its name and not its password.
+    async fn stranger(doors: &Doors, user: &str) -> Self {
+        let mut wire = Self(TcpStream::connect(("127.0.0.1", doors.postgres)).await.unwrap());
+        let body = [&196_608_i32.to_be_bytes()[..], &text(&["user", user, "database", "rollcall", ""])].concat();
+        wire.0.write_all(&(body.len() as u32 + 4).to_be_bytes()).await.unwrap();
+        wire.0.write_all(&body).await.unwrap();
+        assert_eq!(wire.next().await.unwrap().0, 'R');
+        wire
+    }
+
+    async fn open(doors: &Doors, who: As) -> Self {
+        let mut wire = Self::stranger(doors, Town::email(who)).await;
+        wire.ask(&[('p', text(&[PASSWORD]))]).await;
+        wire
+    }
+
+    async fn send(&mut self, messages: &[Said]) {
+        for (letter, body) in messages {
+            let head = [&[*letter as u8][..], &(body.len() as u32 + 4).to_be_bytes()].concat();
+            self.0.write_all(&[&head, &body[..]].concat()).await.unwrap();
+        }
+    }
+
+    /// `None` when the server has closed the connection.
+    async fn next(&mut self) -> Option<Said> {
+        let read = async {
+            let mut head = [0; 5];
+            self.0.read_exact(&mut head).await.ok()?;
+            let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+            let mut body = vec![0; length - 4];
+            self.0.read_exact(&mut body).await.ok()?;
+            Some((char::from(head[0]), body))
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("nothing is said")
+    }
+
+    async fn until(&mut self, last: char) -> Vec<Said> {
+        let mut said = Vec::new();
+        while !said.iter().any(|(letter, _)| *letter == last) {
+            said.push(self.next().await.unwrap_or_else(|| panic!("closed after {}", letters(&said))));
+        }
+        said
+    }
+
+    /// Sends messages and returns what is said until the server waits for the next.
+    async fn ask(&mut self, messages: &[Said]) -> Vec<Said> {
+        self.send(messages).await;
+        self.until('Z').await
+    }
+}
+
+#[tokio::test]
+async fn the_statements_of_a_text_run_one_after_the_other() {
+    let doors = Doors::open().await;
+    let mut wire = Wire::open(&doors, As::DistrictOffice).await;
+    let said = wire.ask(&[query("select 1; select 2; select 3; select 4; select 5; select 6")]).await;
+    assert_eq!(letters(&said), format!("{}Z", "TDC".repeat(6)));
+    // What came before an error has come, and a transaction that had begun has failed.
+    let said = wire.ask(&[query("begin; select 1; select nothing; select 2")]).await;
+    assert_eq!(letters(&said), "CTDCEZ");
+    assert_eq!(said.last().unwrap().1, b"E");
+    assert_eq!(wire.ask(&[query("rollback")]).await.last().unwrap().1, b"I");
+    assert_eq!(letters(&wire.ask(&[query(" ;; ")]).await), "IZ");
+}
