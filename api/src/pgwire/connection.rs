@@ -10,18 +10,15 @@ use datafusion::common::ScalarValue;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::auth::{self as startup, DefaultServerParameterProvider, StartupHandler};
 use datafusion_postgres::pgwire::api::cancel::CancelHandler;
-use datafusion_postgres::pgwire::api::portal::{Format, Portal};
+use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
 use datafusion_postgres::pgwire::api::results::{FieldInfo, Response, Tag};
 use datafusion_postgres::pgwire::api::stmt::QueryParser;
-use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::api::{
-    ClientInfo, ClientPortalStore, METADATA_USER, PgWireConnectionState, PgWireServerHandlers, PidSecretKeyGenerator,
-    RandomPidSecretKeyGenerator, Type,
+    ClientInfo, METADATA_USER, PgWireConnectionState, PgWireServerHandlers, PidSecretKeyGenerator, RandomPidSecretKeyGenerator, Type,
 };
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
-use datafusion_postgres::pgwire::messages::extendedquery::Execute;
 use datafusion_postgres::pgwire::messages::startup::Authentication;
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use futures_util::{Sink, SinkExt};
@@ -30,7 +27,7 @@ use rollcall_analytics::query::{Description, Question, Surroundings};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{self, Cursors, Order};
-use super::late::{Late, Telling};
+use super::late::Late;
 use super::word::{self, DISCARD_ALL, Word};
 use super::{answer, catalog, parameters, rows};
 use crate::caller::Caller;
@@ -309,7 +306,7 @@ impl CancelHandler for Running {
 }
 
 /// The connection as a parser, which the library takes apart from the handler.
-pub struct Parser(Arc<Connection>);
+pub struct Parser(pub Arc<Connection>);
 
 #[async_trait]
 impl QueryParser for Parser {
@@ -350,44 +347,7 @@ impl QueryParser for Parser {
 }
 
 /// The connection as a handler of the extended protocol, which needs to hand itself out.
-pub struct Extended(Arc<Connection>);
-
-#[async_trait]
-impl ExtendedQueryHandler for Extended {
-    type Statement = Said;
-    type QueryParser = Parser;
-
-    fn query_parser(&self) -> Arc<Parser> {
-        Arc::new(Parser(self.0.clone()))
-    }
-
-    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Said>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        self._on_execute(&mut Telling { client, late: &self.0.late }, message).await
-    }
-
-    async fn do_query<C>(&self, client: &mut C, portal: &Portal<Said>, _: usize) -> PgWireResult<Response>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Said>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        match &portal.statement.statement {
-            Said::Word(word) => self.0.respond(word.clone()),
-            Said::Order(order) => self.0.order(client, order.clone(), &portal.result_column_format).await,
-            Said::Question { sql, described } => {
-                let values = parameters::values(portal, described)?;
-                self.0.ask(client, sql, &values, Some(&described.columns), &portal.result_column_format).await
-            }
-        }
-    }
-}
+pub struct Extended(pub Arc<Connection>);
 
 /// The handlers of one connection.
 pub struct Handlers(pub Arc<Connection>);

@@ -18,15 +18,18 @@ mod connection;
 mod cursor;
 mod late;
 mod parameters;
+mod portal;
 mod rows;
 mod statements;
 mod word;
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion_postgres::pgwire::tokio::process_socket;
+use futures_util::FutureExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::Interest;
@@ -84,8 +87,11 @@ pub async fn run(state: ApiState, listener: TcpListener, tls: Option<Tls>, shutd
                 () = gone.cancelled() => {}
                 () = closed(probe) => gone.cancel(),
                 () = connection.keep() => {}
-                served = process_socket(stream, tls, Handlers(connection.clone())) => if let Err(error) = served {
-                    tracing::debug!(%error, %peer, "a PostgreSQL connection ended");
+                served = AssertUnwindSafe(process_socket(stream, tls, Handlers(connection.clone()))).catch_unwind() => match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, %peer, "a PostgreSQL connection ended"),
+                    // Its session is ended all the same.
+                    Err(_) => tracing::error!(%peer, "a PostgreSQL connection panicked"),
                 },
             }
             ended.cancel();

@@ -102,6 +102,27 @@ impl Wire {
 }
 
 #[tokio::test]
+async fn a_portal_gives_as_many_rows_as_are_asked_for_and_takes_any_number() {
+    let doors = Doors::open().await;
+    let mut wire = Wire::open(&doors, As::DistrictOffice).await;
+    let sql = "SELECT value FROM generate_series(1, 5)";
+    for rows_max in [0, i32::MAX, -1, i32::MIN] {
+        let said = wire.ask(&[&prepared(sql, "")[..], &[execute("", rows_max), sync()]].concat()).await;
+        assert_eq!(letters(&said), "12DDDDDCZ", "{rows_max}");
+    }
+    let parts = [execute("p", 2), execute("p", 2), execute("p", 2), execute("p", 2), sync()];
+    let said = wire.ask(&[&prepared(sql, "p")[..], &parts].concat()).await;
+    assert_eq!(letters(&said), "12DDsDDsDCCZ");
+    let empty = wire.ask(&[&prepared("", "")[..], &[execute("", -1), sync()]].concat()).await;
+    assert_eq!(letters(&empty), "12IZ");
+    // A portal whose rows end with an error is gone.
+    let fails = "SELECT 1 / (value - 3) FROM generate_series(1, 5)";
+    let said = wire.ask(&[&prepared(fails, "q")[..], &[execute("q", 0), sync(), execute("q", 0), sync()]].concat()).await;
+    assert_eq!(code(&said).as_deref(), Some("22000"), "{}", letters(&said));
+    assert_eq!(code(&wire.until('Z').await).as_deref(), Some("26000"));
+}
+
+#[tokio::test]
 async fn the_statements_of_a_text_run_one_after_the_other() {
     let doors = Doors::open().await;
     let mut wire = Wire::open(&doors, As::DistrictOffice).await;
