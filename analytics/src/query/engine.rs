@@ -229,6 +229,11 @@ impl QueryEngine {
         Ok(self.accept(caller, sql)?.bind(&[])?.normalised())
     }
 
+    /// Whether a text is short enough to be parsed, for those who read it before they ask: a parser's recursion has no bound of its own.
+    pub fn admit(&self, sql: &str) -> Result<(), QueryError> {
+        statement::admit(sql, self.inner.config.sql_bytes_max)
+    }
+
     /// Runs something that belongs to the queries on their threads.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), QueryError> {
         self.runtime()?.spawn(task);

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement as Sql, TableFactor, Value, Visit, Visitor, visit_expressions,
     visit_expressions_mut,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, PostgreSqlDialect};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 use uuid::Uuid;
 
@@ -47,8 +47,8 @@ pub enum Explains {
     Run,
 }
 
-/// Reads the text as exactly one query.
-pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
+/// Whether a text may be parsed, here or by whoever reads it before it comes here.
+pub fn admit(sql: &str, bytes_max: usize) -> Result<(), QueryError> {
     if sql.len() > bytes_max {
         return Err(QueryError::Limit { bound: Bound::Text, message: format!("a query has at most {bytes_max} bytes") });
     }
@@ -60,6 +60,12 @@ pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
         let message = format!("a query has at most {OPERATORS_MAX} words and operators besides its constants");
         return Err(QueryError::Limit { bound: Bound::Text, message });
     }
+    Ok(())
+}
+
+/// Reads the text as exactly one query.
+pub fn accept(sql: &str, bytes_max: usize) -> Result<Accepted, QueryError> {
+    admit(sql, bytes_max)?;
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(&GenericDialect {})
         .with_recursion_limit(NESTING_MAX)
@@ -193,12 +199,15 @@ fn at(part: ObjectNamePart, span: Span) -> ObjectNamePart {
 }
 
 /// Tokens but for spaces, commas and constants: no expression is deeper than their number. A text that has no tokens is the
-/// parser's to refuse.
+/// parser's to refuse. The doors read some texts in PostgreSQL's dialect, which has tokens where the other has none.
 fn operators(sql: &str) -> usize {
     let counts = |token: &Token| {
         !matches!(token, Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF)
     };
-    Tokenizer::new(&GenericDialect {}, sql).tokenize().map_or(0, |tokens| tokens.iter().filter(|token| counts(token)).count())
+    let in_dialect = |dialect: &dyn Dialect| {
+        Tokenizer::new(dialect, sql).tokenize().map_or(0, |tokens| tokens.iter().filter(|token| counts(token)).count())
+    };
+    in_dialect(&GenericDialect {}).max(in_dialect(&PostgreSqlDialect {}))
 }
 
 fn check(statement: Statement) -> Result<Accepted, QueryError> {

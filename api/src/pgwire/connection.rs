@@ -146,6 +146,11 @@ impl Connection {
         ended
     }
 
+    /// Refuses a text that is too long or too deep for whoever reads it before the engine does: the stack of this thread is small.
+    pub fn admit(&self, sql: &str) -> PgWireResult<()> {
+        self.state.queries.admit(sql).map_err(|error| answer::said(&error.into(), sql))
+    }
+
     /// The rows of a question, with the columns that the client was `told` of when it was described.
     pub async fn ask<C>(
         &self,
@@ -316,6 +321,7 @@ impl QueryParser for Parser {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
+        self.0.admit(sql)?;
         if let Some(order) = cursor::read(sql) {
             return Ok(Some(Said::Order(order)));
         }

@@ -33,6 +33,7 @@ impl SimpleQueryHandler for Connection {
         }
         let client = &mut Telling { client, late: &self.late };
         client.set_state(PgWireConnectionState::QueryInProgress);
+        self.admit(&query.query)?;
         if query.query.chars().all(|character| character == ';' || character.is_whitespace()) {
             client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
         } else {

@@ -135,3 +135,29 @@ async fn the_statements_of_a_text_run_one_after_the_other() {
     assert_eq!(wire.ask(&[query("rollback")]).await.last().unwrap().1, b"I");
     assert_eq!(letters(&wire.ask(&[query(" ;; ")]).await), "IZ");
 }
+
+#[tokio::test]
+async fn a_text_that_is_too_long_or_too_deep_is_not_parsed() {
+    let doors = Doors::open().await;
+    let mut wire = Wire::open(&doors, As::Guardian).await;
+    let sum = |terms: usize| "+1".repeat(terms);
+    let (long, deep) = (sum(200_000), sum(20_000));
+    for sql in [
+        format!("select 1{long};"),
+        format!("select 1; select 1{long}"),
+        format!("select pg_backend_pid(), 1{long}"),
+        format!("select 1; select 1{deep}"),
+        format!("select pg_backend_pid(), 1{deep}"),
+        // One dialect reads this mark as a name without an end, another as a word that it does not know.
+        format!("select 1; select 1{deep} `"),
+        format!("select '{long}'::regproc"),
+    ] {
+        let shown = &sql[..30];
+        assert_eq!(code(&wire.ask(&[query(&sql)]).await).as_deref(), Some("54000"), "{shown}");
+        let said = wire.ask(&[&prepared(&sql, "")[..], &[sync()]].concat()).await;
+        assert_eq!(code(&said).as_deref(), Some("54000"), "parsed: {shown}");
+    }
+    let mut office = Wire::open(&doors, As::DistrictOffice).await;
+    let said = office.ask(&[query(&format!("select 1; select 1{}", sum(900)))]).await;
+    assert_eq!(letters(&said), "TDCTDCZ", "{:?}", code(&said));
+}
