@@ -77,7 +77,14 @@ pub async fn run(state: ApiState, listener: TcpListener, tls: Option<Tls>, shutd
             tracing::warn!(%peer, "too many PostgreSQL connections");
             continue;
         };
-        let (stream, probe) = twice(stream)?;
+        let (stream, probe) = match twice(stream) {
+            Ok(both) => both,
+            Err(error) => {
+                // Too many open files, again: this connection is closed, and the others go on.
+                tracing::warn!(%error, %peer, "a PostgreSQL connection could not be kept");
+                continue;
+            }
+        };
         let gone = shutdown.child_token();
         let connection = Arc::new(Connection::new(state.clone(), running.clone(), tls.is_some(), gone.clone()));
         let (tls, ended) = (tls.clone(), gone.clone());
