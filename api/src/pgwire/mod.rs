@@ -20,6 +20,7 @@ mod late;
 mod parameters;
 mod portal;
 mod rows;
+mod serve;
 mod statements;
 mod word;
 
@@ -28,7 +29,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_postgres::pgwire::tokio::process_socket;
 use futures_util::FutureExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -94,7 +94,7 @@ pub async fn run(state: ApiState, listener: TcpListener, tls: Option<Tls>, shutd
                 () = gone.cancelled() => {}
                 () = closed(probe) => gone.cancel(),
                 () = connection.keep() => {}
-                served = AssertUnwindSafe(process_socket(stream, tls, Handlers(connection.clone()))).catch_unwind() => match served {
+                served = AssertUnwindSafe(serve::serve(stream, tls, Handlers(connection.clone()))).catch_unwind() => match served {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::debug!(%error, %peer, "a PostgreSQL connection ended"),
                     // Its session is ended all the same.

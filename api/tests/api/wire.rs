@@ -161,3 +161,32 @@ async fn a_text_that_is_too_long_or_too_deep_is_not_parsed() {
     let said = office.ask(&[query(&format!("select 1; select 1{}", sum(900)))]).await;
     assert_eq!(letters(&said), "TDCTDCZ", "{:?}", code(&said));
 }
+
+#[tokio::test]
+async fn a_message_that_is_too_long_is_cut() {
+    let doors = Doors::open().await;
+    let user = Town::email(As::DistrictOffice);
+    let stranger = Wire::stranger(&doors, user).await;
+    let mut signed_in = Wire::open(&doors, As::DistrictOffice).await;
+    let long = format!("select length('{}')", "x".repeat(60_000));
+    assert_eq!(letters(&signed_in.ask(&[query(&long)]).await), "TDCZ");
+    let value = "x".repeat(900_000);
+    let bind = [&text(&["", ""])[..], &[0, 0, 0, 1], &(value.len() as u32).to_be_bytes(), value.as_bytes(), &[0, 0]].concat();
+    let said = signed_in.ask(&[prepared("select length($1::text)", "").remove(0), ('B', bind), sync()]).await;
+    assert_eq!(letters(&said), "12Z", "{:?}", code(&said));
+
+    for mut wire in [stranger, signed_in] {
+        let mib = vec![b'x'; 1 << 20];
+        let sent = async {
+            wire.0.write_all(&[b'Q', 4, 0, 0, 4]).await?;
+            for _ in 0..64 {
+                wire.0.write_all(&mib).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let sent = tokio::time::timeout(PATIENCE, sent).await.expect("it neither takes nor refuses");
+        assert!(sent.is_err(), "64 MB of a message were taken");
+    }
+    let mut other = Wire::open(&doors, As::DistrictOffice).await;
+    assert_eq!(letters(&other.ask(&[query("select 1")]).await), "TDCZ");
+}
