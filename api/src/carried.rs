@@ -9,6 +9,13 @@ use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 use rollcall_analytics::query::json::Column;
 
+/// Whether columns that were told of before the values of parameters were known are those that came: as many, each under its name. A
+/// column that is named after a parameter has another name with its value.
+pub fn become_of(told: &Schema, given: &Schema) -> bool {
+    let is_same = |(told, given): (&Arc<Field>, &Arc<Field>)| told.name() == given.name() || told.name().contains('$');
+    told.fields().len() == given.fields().len() && told.fields().iter().zip(given.fields()).all(is_same)
+}
+
 /// How a column goes through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum As {
@@ -35,8 +42,11 @@ impl Carried {
         Self { schema: Arc::new(Schema::new_with_metadata(carried.collect::<Vec<_>>(), schema.metadata().clone())), columns }
     }
 
-    /// The rows of a result with these columns, or with others that become them.
+    /// The rows of a result with these columns, or with as many others that become them.
     pub fn rows(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if batch.num_columns() != self.columns.len() {
+            return Err(ArrowError::SchemaError(format!("{} columns came for {}", batch.num_columns(), self.columns.len())));
+        }
         let columns = batch.columns().iter().zip(&self.columns).zip(self.schema.fields()).map(|((column, how), field)| match how {
             As::Itself if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
             As::Itself => cast(column, field.data_type()),
@@ -110,6 +120,17 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     use super::*;
+
+    #[test]
+    fn columns_that_came_are_told_from_others_by_their_names() {
+        let schema = |names: &[&str]| Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>());
+        assert!(become_of(&schema(&["a", "$1 + b"]), &schema(&["a", "Int64(1) + b"])));
+        assert!(!become_of(&schema(&["a", "b"]), &schema(&["b", "a"])));
+        assert!(!become_of(&schema(&["a"]), &schema(&["a", "b"])));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let wide = RecordBatch::try_from_iter([("a", numbers.clone()), ("b", numbers)]).unwrap();
+        assert!(Carried::new(&schema(&["a"]), as_csv).rows(&wide).is_err());
+    }
 
     #[test]
     fn what_a_door_has_no_type_for_is_json_in_text() {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::late::Late;
 use super::rows::{self, columns};
+use crate::carried;
 use crate::problem::ApiError;
 use crate::query::Answer;
 
@@ -25,6 +26,9 @@ pub fn rows(
     ended: CancellationToken,
     late: &Late,
 ) -> PgWireResult<Response> {
+    if told.is_some_and(|told| !carried::become_of(told, &answer.schema)) {
+        return Err(refused("cached plan must not change result type".to_owned()));
+    }
     let schema = Arc::clone(told.unwrap_or(&answer.schema));
     let fields = Arc::new(columns(&schema, format)?);
     let (of_rows, sql, late) = (fields.clone(), sql.to_owned(), late.clone());

@@ -92,7 +92,7 @@ impl Connection {
         }
     }
 
-    async fn caller(&self) -> Result<Caller, ApiError> {
+    pub async fn caller(&self) -> Result<Caller, ApiError> {
         let token = self.token.lock().clone().ok_or(ApiError::Unauthenticated)?;
         drivers::identify(&self.state, &token).await
     }
@@ -183,7 +183,11 @@ impl Connection {
                 self.cursors.open(name, holds, answer);
                 Ok(Response::Execution(Tag::new("DECLARE CURSOR")))
             }
-            Order::Fetch { name, rows } => self.cursors.fetch(&name, rows, format, ended, &self.late),
+            Order::Fetch { name, rows } => {
+                // Who may no longer ask may not go on either.
+                self.caller().await.map_err(|error| answer::said(&error, ""))?;
+                self.cursors.fetch(&name, rows, format, ended, &self.late)
+            }
             Order::Close(name) => {
                 self.cursors.close(name.as_deref())?;
                 Ok(Response::Execution(Tag::new("CLOSE CURSOR")))

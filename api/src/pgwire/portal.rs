@@ -20,7 +20,7 @@ use futures_util::{Sink, SinkExt};
 
 use super::connection::{Extended, Parser, Said};
 use super::late::Telling;
-use super::{parameters, statements};
+use super::{answer, parameters, statements};
 
 #[async_trait]
 impl ExtendedQueryHandler for Extended {
@@ -93,6 +93,9 @@ impl Extended {
                 Response::Query(rows) => *state = PortalExecutionState::Suspended(rows),
                 done => return statements::tell(client, done).await,
             }
+        } else {
+            // Who may no longer ask may not go on either.
+            self.0.caller().await.map_err(|error| answer::said(&error, ""))?;
         }
         match &mut *state {
             PortalExecutionState::Suspended(rows) => {

@@ -101,6 +101,11 @@ impl Wire {
     }
 }
 
+/// Changes an account as its administrator would.
+async fn set(doors: &Doors, who: As, what: &str) {
+    doors.town.as_owner(&format!("update rollcall.account set {what} where email = '{}'", Town::email(who))).await;
+}
+
 #[tokio::test]
 async fn a_portal_gives_as_many_rows_as_are_asked_for_and_takes_any_number() {
     let doors = Doors::open().await;
@@ -189,4 +194,34 @@ async fn a_message_that_is_too_long_is_cut() {
     }
     let mut other = Wire::open(&doors, As::DistrictOffice).await;
     assert_eq!(letters(&other.ask(&[query("select 1")]).await), "TDCZ");
+}
+
+#[tokio::test]
+async fn a_statement_whose_columns_have_changed_with_the_role_is_not_executed() {
+    let doors = Doors::open().await;
+    let mut wire = Wire::open(&doors, As::Analyst).await;
+    let sql = "SELECT * FROM attendance_day";
+    let said = wire.ask(&[prepared(sql, "").remove(0), ('D', [b"S", &text(&[""])[..]].concat()), sync()]).await;
+    assert!(letters(&said).starts_with("1tT"), "{}", letters(&said));
+    set(&doors, As::Analyst, "role = 'office'").await;
+    let said = wire.ask(&[bound(""), execute("", 0), sync()]).await;
+    assert_eq!(code(&said).as_deref(), Some("0A000"), "{}", letters(&said));
+    let said = wire.ask(&[&prepared(sql, "")[..], &[execute("", 1), sync()]].concat()).await;
+    assert_eq!(code(&said), None, "parsed again");
+}
+
+#[tokio::test]
+async fn a_disabled_account_takes_no_more_rows() {
+    let doors = Doors::open().await;
+    let mut wire = Wire::open(&doors, As::DistrictOffice).await;
+    wire.ask(&[query("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 20000)")]).await;
+    assert_eq!(letters(&wire.ask(&[query("FETCH 2 FROM c")]).await), "TDDCZ");
+    let begun = [&prepared("SELECT value FROM generate_series(1, 20000)", "p")[..], &[execute("p", 2), ('H', Vec::new())]].concat();
+    wire.send(&begun).await;
+    assert_eq!(letters(&wire.until('s').await), "12DDs");
+    set(&doors, As::DistrictOffice, "disabled = true").await;
+    let said = wire.ask(&[execute("p", 2), sync()]).await;
+    assert_eq!(code(&said).as_deref(), Some("28000"), "{}", letters(&said));
+    let said = wire.ask(&[query("FETCH 2 FROM c")]).await;
+    assert_eq!(code(&said).as_deref(), Some("28000"), "{}", letters(&said));
 }
