@@ -27,6 +27,8 @@ const ROW_GROUP_ROWS: usize = 131_072;
 const PAGE_ROWS: usize = 8_192;
 /// One in a hundred looks finds a group that has nothing.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+/// What is said of a file whose bytes are not those that were written.
+pub(super) const WRONG_CHECKSUM: &str = "its checksum is wrong";
 /// Rows read from a file at a time.
 const BATCH_ROWS: usize = 65_536;
 
@@ -132,7 +134,7 @@ pub(super) fn check(entry: &FileEntry, bytes: &[u8]) -> Result<(), HistoryError>
         return Err(damaged(format!("it has {} bytes instead of {}", bytes.len(), entry.bytes)));
     }
     if crc32c::crc32c(bytes) != entry.crc32c {
-        return Err(damaged("its checksum is wrong".into()));
+        return Err(damaged(WRONG_CHECKSUM.into()));
     }
     Ok(())
 }

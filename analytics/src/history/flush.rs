@@ -71,6 +71,7 @@ impl Core {
         }
         let put = |(path, bytes): (String, Bytes)| async move { self.place.put(&path, bytes).await };
         futures_util::stream::iter(puts.into_iter().map(put)).buffer_unordered(PUTS_MAX).try_collect::<()>().await?;
+        self.wrote(&entries).await?;
         self.place.settle(entries.iter().map(|entry| entry.path.clone()).collect()).await?;
         Ok(entries)
     }

@@ -20,6 +20,7 @@ pub(super) struct Metrics {
     pub compacted: IntCounter,
     pub expired: IntCounter,
     pub erased_rows: IntCounter,
+    pub checked_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -50,6 +51,7 @@ impl Metrics {
             compacted: counter("compacted_files", "Small files merged into larger ones")?,
             expired: counter("expired_files", "Files given up by retention")?,
             erased_rows: counter("erased_rows", "Rows deleted by request")?,
+            checked_bytes: counter("checked_bytes", "Bytes of files that were read whole to see whether they are what was written")?,
         })
     }
 }

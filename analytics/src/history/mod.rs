@@ -37,6 +37,7 @@
 //! that is taken, and it stops ([`HistoryError::Fenced`]).
 
 mod blooms;
+mod checks;
 mod cold;
 mod compact;
 mod erase;
@@ -46,6 +47,7 @@ mod flush;
 mod gap;
 mod id_filter;
 mod manifest;
+mod marks;
 mod metrics;
 mod picked;
 mod place;
@@ -84,11 +86,11 @@ pub use snapshot::Snapshot;
 pub use table::HistoryTable;
 pub use warnings::{QueryWarnings, Warning};
 
+use marks::Verified;
 use metrics::Metrics;
 use runs::KeptRuns;
 use session::Session;
 use snapshot::Pins;
-use verify::Verified;
 
 /// The name of this reader in the log.
 pub const READER: &str = "history";
@@ -173,7 +175,7 @@ struct Core {
     footers: Arc<FileMetadataCache>,
     blooms: Blooms,
     runs: KeptRuns,
-    verified: Verified,
+    verified: Arc<Verified>,
     status: watch::Sender<HistoryStatus>,
 }
 
@@ -213,7 +215,7 @@ impl History {
             metrics,
             writing: tokio::sync::Mutex::new(None),
             published: Mutex::default(),
-            verified: Verified::default(),
+            verified: Arc::new(Verified::new()),
             status,
         };
         Ok(Self(Arc::new(core)))

@@ -22,6 +22,10 @@ impl History {
     /// Runs until shut down; a step that has begun is finished, because what it wrote would otherwise be written twice.
     /// While the object store does not answer, the log keeps the rows and the steps are tried again. An error is final.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), HistoryError> {
+        tokio::try_join!(self.keep_going(&shutdown), self.0.keep_checking(&shutdown)).map(drop)
+    }
+
+    async fn keep_going(&self, shutdown: &CancellationToken) -> Result<(), HistoryError> {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut retry, mut upkeep_at) = (RETRY_MIN, Instant::now());
@@ -31,7 +35,7 @@ impl History {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = ticks.tick() => {}
             }
-            let outcome = self.steps(&shutdown, &mut upkeep_at).await;
+            let outcome = self.steps(shutdown, &mut upkeep_at).await;
             match outcome {
                 Ok(()) => retry = RETRY_MIN,
                 Err(error) if error.is_final() => return Err(error),

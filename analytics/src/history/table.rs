@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::gap::LogRows;
 use super::picked::Pick;
 use super::snapshot::Snapshot;
+use super::verify::Looked;
 use super::warnings::{QueryWarnings, Warning};
 use super::{Core, FileEntry, History, cold};
 use crate::hot::scan::{self, Selection};
@@ -109,10 +110,14 @@ impl Core {
             snapshot.warnings.extend(damaged.into_iter().map(warning));
         };
         warn(snapshot, known);
-        match self.sound(pruned).await {
-            Ok((sound, damaged)) => {
+        match self.look(pruned).await {
+            Ok(Looked { sound, damaged, unchecked }) => {
                 damaged.iter().for_each(|(file, reason)| self.found_damaged(&file.path, reason));
                 warn(snapshot, damaged);
+                if !unchecked.is_empty() {
+                    let rows = unchecked.iter().map(|file| file.rows).sum();
+                    snapshot.warnings.push(Warning::Unchecked { files: unchecked.len(), rows });
+                }
                 Ok(sound)
             }
             // The store went away since the last sign of life: the answer is what is here, and says so.

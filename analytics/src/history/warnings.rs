@@ -11,6 +11,8 @@ pub enum Warning {
     Away { rows_before: u64, reason: String },
     /// A file is missing or changed; its rows are left out.
     Damaged { path: String, rows: u64, reason: String },
+    /// Files were changed since they were last read whole, and wait for that; their rows are left out until then.
+    Unchecked { files: usize, rows: u64 },
     /// A file that history did not write lies in its place; it is not read.
     Foreign { path: String },
     /// The log lost these rows before they reached history.
@@ -25,6 +27,7 @@ impl Warning {
         match self {
             Self::Away { .. } => "history_away",
             Self::Damaged { .. } => "history_file_damaged",
+            Self::Unchecked { .. } => "history_files_unchecked",
             Self::Foreign { .. } => "history_file_foreign",
             Self::Gap { .. } => "history_gap",
             Self::WorkerLost => "worker_lost",
@@ -39,6 +42,9 @@ impl fmt::Display for Warning {
                 write!(f, "history cannot be read, so rows before offset {rows_before} are left out: {reason}")
             }
             Self::Damaged { path, rows, reason } => write!(f, "{path} is left out with its {rows} rows: {reason}"),
+            Self::Unchecked { files, rows } => {
+                write!(f, "{files} files of history are left out with their {rows} rows until they have been checked: ask again later")
+            }
             Self::Foreign { path } => write!(f, "{path} was not written by history and is not read"),
             Self::Gap { from, to } => write!(f, "rows {from} to {to} were trimmed from the log before they reached history"),
             Self::WorkerLost => {

@@ -66,8 +66,8 @@ pub(super) struct Shape {
 pub struct Lacks {
     /// The rows that are missing, in words; the warnings have them too.
     pub what: Vec<String>,
-    /// Some of it may be there when the question is asked again: history that does not answer at the moment, statuses that
-    /// are still being loaded.
+    /// Some of it may be there when the question is asked again: history that does not answer at the moment or is being checked, statuses
+    /// that are still being loaded.
     pub for_now: bool,
 }
 
@@ -301,7 +301,7 @@ fn tables_of(plan: &LogicalPlan, sources: &Sources) -> Result<Vec<String>, DataF
 }
 
 fn lacks(still_loading: Vec<String>, found: &[Warning]) -> Lacks {
-    let for_now = !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. }));
+    let for_now = !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. } | Warning::Unchecked { .. }));
     // Neither of a foreign file nor of a worker's share is a row missing.
     let missing = found.iter().filter(|warning| !matches!(warning, Warning::Foreign { .. } | Warning::WorkerLost));
     let what = still_loading.into_iter().chain(missing.map(ToString::to_string)).collect();

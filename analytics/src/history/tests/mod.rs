@@ -7,5 +7,6 @@ pub(crate) mod faults;
 mod kills;
 mod pressure;
 mod pruning;
+mod restart;
 mod s3;
 pub(crate) mod town;
