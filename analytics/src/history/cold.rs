@@ -29,6 +29,7 @@ use super::id_filter::IdFilter;
 use super::manifest::FileEntry;
 use super::picked::Picked;
 use super::place::Place;
+use super::reads::Reads;
 use crate::distributed::Workers;
 use crate::hot::scan;
 use crate::sealed::Sealed;
@@ -132,6 +133,8 @@ pub(super) fn prune(
 /// What a scan asks of the files.
 #[derive(Clone)]
 pub(super) struct Asked<'a> {
+    /// Notes what is read.
+    pub reads: &'a Arc<Reads>,
     pub schema: &'a SchemaRef,
     pub projection: Option<&'a Vec<usize>>,
     /// Filters that nobody looks at again.
@@ -140,7 +143,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// History's files as DataFusion reads them.
-fn source(core: &Core, session: &dyn Session, schema: &SchemaRef, pushdown: bool) -> ParquetSource {
+fn source(core: &Core, session: &dyn Session, Asked { schema, reads, .. }: &Asked<'_>, pushdown: bool) -> ParquetSource {
     let store = core.place.store();
     session.runtime_env().register_object_store(core.place.store_url().as_ref(), Arc::clone(store));
     let mut options = session.table_options().parquet.clone();
@@ -148,8 +151,8 @@ fn source(core: &Core, session: &dyn Session, schema: &SchemaRef, pushdown: bool
     options.global.enable_page_index = true;
     options.global.bloom_filter_on_read = true;
     options.global.metadata_size_hint = Some(FOOTER_BYTES);
-    let readers = Arc::new(core.blooms.readers(Arc::clone(store), Arc::clone(&core.footers)));
-    ParquetSource::new(Arc::clone(schema))
+    let readers = Arc::new(reads.noting(core.blooms.readers(Arc::clone(store), Arc::clone(&core.footers))));
+    ParquetSource::new(Arc::clone(*schema))
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(readers)
         .with_metadata_size_hint(FOOTER_BYTES)
@@ -160,11 +163,12 @@ fn source(core: &Core, session: &dyn Session, schema: &SchemaRef, pushdown: bool
 /// With its rows known, a file has nothing left that conditions could leave out: looking at statistics and filters of fifty files takes
 /// longer than reading twenty rows of each. So the scan has no conditions, and the tests of ids look at what it gives.
 pub(super) fn plan_picked(core: &Core, session: &dyn Session, picked: &[Picked], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    let source = source(core, session, &asked, false);
     let (place, Asked { schema, projection, exact, .. }) = (&core.place, asked);
     let part = |Picked { file, rows, .. }: &Picked| Ok(part(place, schema, file)?.with_extension(rows.clone()));
     let parts = FileGroup::new(picked.iter().map(part).collect::<Result<_>>()?);
     let read = scan::with_columns_of(&exact, schema, projection);
-    let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source(core, session, schema, false)))
+    let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
         .with_file_groups(parts.split_files(session.config().target_partitions().max(1)))
         .with_statistics(Statistics::new_unknown(schema))
         .with_projection_indices(Some(read))?
@@ -178,10 +182,10 @@ pub(super) fn plan_picked(core: &Core, session: &dyn Session, picked: &[Picked],
 
 /// The plan that reads the files. It holds them, so they are not deleted before the plan is gone.
 pub(super) fn plan(core: &Core, session: &dyn Session, files: &[Arc<FileEntry>], asked: Asked<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-    let (place, Asked { schema, projection, exact, limit }) = (&core.place, asked);
     // An id leaves few rows, which stand together. Other conditions leave rows here and there: choosing those one by one while
     // the columns are read takes longer than reading them whole.
-    let mut source = source(core, session, schema, !exact.is_empty());
+    let mut source = source(core, session, &asked, !asked.exact.is_empty());
+    let (place, Asked { schema, projection, exact, limit, .. }) = (&core.place, asked);
     if let Some(filter) = tests(session, schema, exact)? {
         source = source.with_predicate(filter);
     }

@@ -8,6 +8,9 @@ pub enum HistoryError {
     /// The object store cannot be reached or refuses work for now. The log keeps the rows; try again later.
     #[error("the object store of history does not answer: {0}")]
     Store(#[from] object_store::Error),
+    /// It was found to be lost while something waited for it.
+    #[error("the object store of history does not answer: {0}")]
+    Away(String),
     /// The same for what the store's interface does not do: fsync and folders of a local store.
     #[error("{path}: {source}")]
     Disk { path: String, source: std::io::Error },

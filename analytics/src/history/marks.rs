@@ -13,7 +13,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::error::HistoryError;
 use super::file;
-use super::manifest::FileEntry;
+use super::manifest::{FileEntry, State};
+use super::place::Listed;
 
 /// Files that are read whole at the same time, by queries and in the background together.
 pub(super) const CHECKS_MAX: usize = 4;
@@ -40,6 +41,8 @@ enum Known {
         read: bool,
     },
     Wrong(Stamp, String),
+    /// A query failed that read it.
+    Suspect,
 }
 
 /// What there is to say of a file.
@@ -72,6 +75,11 @@ impl Verified {
         self.set(path, Known::Wrong(stamp, reason.to_owned()));
     }
 
+    /// The file is read whole before its rows count again.
+    pub fn suspect(&self, path: &str) {
+        self.set(path, Known::Suspect);
+    }
+
     /// Whether this process has yet to read the bytes of a file.
     pub fn is_unread(&self, path: &str) -> bool {
         !matches!(self.known.lock().get(path), Some(Known::Right { read: true, .. } | Known::Wrong(..)))
@@ -86,7 +94,20 @@ impl Verified {
         match self.known.lock().get(path)? {
             Known::Right { .. } => Some(Glance::Sound),
             // It may have been put right since, which its size does not say.
-            Known::Wrong(..) => Some(Glance::Unchecked),
+            Known::Wrong(..) | Known::Suspect => Some(Glance::Unchecked),
+        }
+    }
+
+    /// Learns from a list of an object store. What the list has otherwise is asked for by the next query.
+    pub fn learn_sizes(&self, state: &State, listed: &[Listed]) {
+        let sizes: HashMap<&str, u64> = listed.iter().map(|listed| (listed.path.as_str(), listed.bytes)).collect();
+        let mut known = self.known.lock();
+        for file in state.files.values() {
+            if sizes.get(file.path.as_str()) == Some(&file.bytes) {
+                known.entry(file.path.clone()).or_insert(Known::Right { stamp: (file.bytes, None), read: false });
+            } else if matches!(known.get(&file.path), Some(Known::Right { .. })) {
+                known.remove(&file.path);
+            }
         }
     }
 
@@ -102,6 +123,7 @@ impl Verified {
         match self.known.lock().get(&file.path) {
             Some(Known::Right { stamp: right, .. }) if *right == stamp => Glance::Sound,
             Some(Known::Wrong(wrong, reason)) if *wrong == stamp => Glance::Wrong(reason.clone()),
+            Some(Known::Suspect) => Glance::Unchecked,
             _ if stamp.1.is_some() && stamp.1 == mark_of(file) => Glance::Sound,
             _ => Glance::Unchecked,
         }

@@ -36,6 +36,7 @@
 //! Opening writes an edit of its own. Whoever opens later takes over: the next edit of the earlier program meets a version
 //! that is taken, and it stops ([`HistoryError::Fenced`]).
 
+mod alive;
 mod blooms;
 mod checks;
 mod cold;
@@ -52,6 +53,7 @@ mod metrics;
 mod picked;
 mod place;
 mod reader;
+mod reads;
 mod rows;
 mod runs;
 mod session;

@@ -100,10 +100,20 @@ impl Place {
         self.folder.as_ref().map(|folder| folder.join(path))
     }
 
+    pub fn is_local(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// The object's name in the store.
     pub fn location(&self, path: &str) -> Result<Path, HistoryError> {
         let full = if self.prefix.as_ref().is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) };
         Path::parse(full).map_err(|error| HistoryError::Step(error.to_string()))
+    }
+
+    /// The path of an object below the place: [`Place::location`] the other way round.
+    pub fn path(&self, location: &Path) -> String {
+        let cut = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
+        location.as_ref().get(cut..).unwrap_or_default().to_owned()
     }
 
     /// Whether an object of the store lies below the place.
@@ -174,11 +184,7 @@ impl Place {
 
     /// Every object below the place.
     pub async fn list(&self) -> Result<Vec<Listed>, HistoryError> {
-        let cut = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        let found = self.store.list(Some(&self.prefix)).map_ok(|meta| {
-            let path = meta.location.as_ref().get(cut..).unwrap_or_default().to_owned();
-            Listed { path, bytes: meta.size }
-        });
+        let found = self.store.list(Some(&self.prefix)).map_ok(|meta| Listed { path: self.path(&meta.location), bytes: meta.size });
         Ok(found.try_collect().await?)
     }
 }

@@ -171,7 +171,7 @@ impl Core {
         if let Some(runs) = self.runs.0.get(&file.path) {
             return Some(runs);
         }
-        let read = self.place.range(&file.path, start..start.checked_add(length)?).await;
+        let read = self.while_alive(self.place.range(&file.path, start..start.checked_add(length)?)).await.and_then(|read| read);
         let runs = match read {
             Ok(bytes) => Runs::decode(&bytes, file.rows).ok_or_else(|| "it is not what was written there".to_owned()),
             Err(error) => Err(error.describe()),

@@ -103,6 +103,9 @@ impl Core {
 
     /// Orphans are retired and later deleted; what is not history's own is only named.
     fn find_strangers(&self, state: &State, listed: &[Listed]) {
+        if !self.place.is_local() {
+            self.verified.learn_sizes(state, listed);
+        }
         let now = self.now_ms();
         let mut published = self.published.lock();
         published.foreign.clear();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use rollcall_model::event::Kind;
@@ -11,7 +10,7 @@ use rollcall_stream::Log;
 
 use super::manifest::FileEntry;
 use super::warnings::Warning;
-use super::{Core, History, READER, manifest, rows};
+use super::{Core, History, READER, rows};
 use crate::hot::Erased;
 
 /// The offsets from which running queries may still read the log; the log is not trimmed past the least of them.
@@ -99,7 +98,7 @@ impl History {
     /// files in it and a warning says so.
     pub async fn snapshot(&self, kind: Kind) -> Snapshot {
         let core = &self.0;
-        let away = core.away().await;
+        let away = core.away(core.config.probe_interval).await;
         let published = core.published.lock();
         let Some(state) = published.state.clone() else {
             drop(published);
@@ -135,44 +134,5 @@ impl Core {
         let reason = away.unwrap_or_else(|| "it is being opened".to_owned());
         let warnings = if next == Offset(0) { Vec::new() } else { vec![Warning::Away { rows_before: next.0, reason }] };
         Snapshot { kind, next, files: Vec::new(), damaged: BTreeMap::new(), warnings, erased: Arc::default(), pin }
-    }
-
-    /// Why the object store cannot be used, from a sign of life that is not older than configured.
-    async fn away(&self) -> Option<String> {
-        let version = {
-            let published = self.published.lock();
-            let fresh = published.probed.is_some_and(|at| at.elapsed() < self.config.probe_interval);
-            match &published.state {
-                Some(state) if !fresh => state.version,
-                _ => return published.away.clone(),
-            }
-        };
-        let path = manifest::path_of(version);
-        let probe = tokio::time::timeout(self.config.probe_timeout, self.place.size(&path)).await;
-        let reason = match probe {
-            Ok(Ok(_)) => None,
-            // A newer full edit may have made this one superfluous in the meantime.
-            Ok(Err(_)) if self.published.lock().state.as_ref().is_some_and(|state| state.version != version) => None,
-            Ok(Err(error)) => Some(error.describe()),
-            Err(_) => Some(format!("no answer within {:?}", self.config.probe_timeout)),
-        };
-        self.set_away(reason.clone());
-        reason
-    }
-
-    pub(super) fn set_away(&self, reason: Option<String>) {
-        let mut published = self.published.lock();
-        published.probed = Some(Instant::now());
-        if published.away != reason {
-            match &reason {
-                Some(reason) => {
-                    tracing::warn!(place = self.place.shown(), reason, "history cannot be read or written; the log keeps the rows")
-                }
-                None => tracing::info!(place = self.place.shown(), "history can be read and written again"),
-            }
-            published.away = reason;
-        }
-        drop(published);
-        self.report();
     }
 }

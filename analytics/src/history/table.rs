@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::gap::LogRows;
 use super::picked::Pick;
+use super::reads::Reads;
 use super::snapshot::Snapshot;
 use super::verify::Looked;
 use super::warnings::{QueryWarnings, Warning};
@@ -110,7 +111,7 @@ impl Core {
             snapshot.warnings.extend(damaged.into_iter().map(warning));
         };
         warn(snapshot, known);
-        match self.look(pruned).await {
+        match self.while_alive(self.look(pruned)).await.and_then(|looked| looked) {
             Ok(Looked { sound, damaged, unchecked }) => {
                 damaged.iter().for_each(|(file, reason)| self.found_damaged(&file.path, reason));
                 warn(snapshot, damaged);
@@ -164,11 +165,15 @@ impl TableProvider for HistoryTable {
         let (hot, durable) = (self.hot.snapshot(self.kind), *core.log.durable().borrow());
         let selection = Arc::new(Selection::new(&self.schema, filters));
         let files = core.readable(session, &self.schema, &mut snapshot, filters).await?;
+        let reads = Reads::of(&self.history);
+        if let Some(listener) = session.config().get_extension::<QueryWarnings>() {
+            listener.note(&reads);
+        }
         let mut parts = Vec::with_capacity(5);
         if !files.is_empty() {
             let exact: Vec<Expr> =
                 filters.iter().filter(|filter| self.answers(filter) && !self.is_proven(filter, &files)).cloned().collect();
-            let asked = cold::Asked { schema: &self.schema, projection, exact, limit };
+            let asked = cold::Asked { reads: &reads, schema: &self.schema, projection, exact, limit };
             let Pick { whole, picked } = core.pick(self.kind, files, &selection).await;
             if !picked.is_empty() {
                 parts.push(cold::plan_picked(core, session, &picked, asked.clone())?);

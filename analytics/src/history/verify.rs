@@ -6,7 +6,9 @@
 //!   its last change is `added` of the manifest. Whoever changes the file moves that time. Size and time are looked at before
 //!   every query; a file without its mark is read whole before its rows count, a few at a time. A query waits [`CHECK_WAIT`] for
 //!   that and is answered without the rest, which it says; [`super::checks`] goes on reading.
-//! - **An object store** checks its bytes itself. The size of each object is asked for once.
+//! - **An object store** checks its bytes itself. The size of each object is known from the list that history makes when it opens
+//!   and every minute, and is asked for where it is not.
+//! - A file that made a query fail is read whole, wherever it is.
 //!
 //! What rots under its mark is found when it cannot be decoded, and by [`super::checks`], which read every file again, slowly.
 
@@ -157,8 +159,9 @@ impl Core {
         let verified = Arc::clone(&self.verified);
         blocking(move || {
             for (entry, path) in written {
-                if let Some(path) = path {
-                    verified.wrote(&entry, &path);
+                match path {
+                    Some(path) => verified.wrote(&entry, &path),
+                    None => verified.found_right(&entry.path, (entry.bytes, None), true),
                 }
             }
             Ok(())

@@ -1,8 +1,12 @@
 //! What a query's result lacks, said with the result.
 
 use std::fmt;
+use std::sync::Arc;
 
+use datafusion::common::DataFusionError;
 use parking_lot::Mutex;
+
+use super::reads::Reads;
 
 /// One reason why a result may be less than was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,18 +61,42 @@ impl fmt::Display for Warning {
 /// Collects the warnings of one query. Whoever runs a query puts one into the session's extensions
 /// (`SessionConfig::with_extension`) and reads it after planning; without one, warnings are only logged.
 #[derive(Default, Debug)]
-pub struct QueryWarnings(Mutex<Vec<Warning>>);
+pub struct QueryWarnings {
+    warnings: Mutex<Vec<Warning>>,
+    /// What the scans of the query read.
+    reads: Mutex<Vec<Arc<Reads>>>,
+}
 
 impl QueryWarnings {
     /// A table scanned twice warns once.
     pub fn add(&self, warning: Warning) {
-        let mut warnings = self.0.lock();
+        let mut warnings = self.warnings.lock();
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
     }
 
     pub fn all(&self) -> Vec<Warning> {
-        self.0.lock().clone()
+        self.warnings.lock().clone()
+    }
+
+    /// The warnings of a query that was planned in place of this one.
+    pub fn hear(&self, other: &Self) {
+        other.all().into_iter().for_each(|warning| self.add(warning));
+    }
+
+    pub(super) fn note(&self, reads: &Arc<Reads>) {
+        self.reads.lock().push(Arc::clone(reads));
+    }
+
+    /// What of history made the query fail, if it was history: a file that was deleted or changed while it ran, or a store that was
+    /// lost. When it is planned again, that is left out with a warning.
+    pub async fn cause(&self, error: &DataFusionError) -> Option<String> {
+        let (reads, mut causes) = (self.reads.lock().clone(), Vec::new());
+        for reads in reads {
+            causes.extend(reads.cause(error).await);
+        }
+        causes.dedup();
+        (!causes.is_empty()).then(|| causes.join("; "))
     }
 }

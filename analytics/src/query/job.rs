@@ -116,16 +116,18 @@ impl Job {
         rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
     ) {
         let deadline = tokio::time::Instant::from_std(self.wanted.deadline());
+        let text = accepted.clone();
         let planned = match tokio::time::timeout_at(deadline, self.plan(accepted)).await {
             Ok(Ok(planned)) => planned,
             Ok(Err(error)) => return drop(answer.send(Err(error))),
             Err(_) => return drop(answer.send(Err(self.out_of_time()))),
         };
-        let schema = Arc::clone(&planned.shape.schema);
-        if answer.send(Ok(planned.shape)).is_err() {
+        let Planned { plan, state, shape } = planned;
+        let (schema, lacking) = (Arc::clone(&shape.schema), Arc::clone(&shape.lacking));
+        if answer.send(Ok(shape)).is_err() {
             return;
         }
-        let outcome = tokio::time::timeout_at(deadline, self.produce(planned.plan, &planned.state, &schema, &rows)).await;
+        let outcome = tokio::time::timeout_at(deadline, self.produce(plan, state, text, &schema, &lacking, &rows)).await;
         let last = match outcome {
             Ok(Ok(())) => Ok(None),
             // A join that saw the time limit itself says so in its own words.
@@ -251,17 +253,54 @@ impl Job {
         Ok(Planned { plan, state: session.state, shape })
     }
 
+    /// Makes the rows. When a file of history turns out to be gone or changed, or the store to be lost, before the first row was sent, they
+    /// are made once more from what is left, with a warning. Later the result ends with an error that names it.
     async fn produce(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        state: &SessionState,
+        state: SessionState,
+        text: Accepted,
         schema: &SchemaRef,
+        lacking: &QueryWarnings,
         rows: &mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
     ) -> Result<(), QueryError> {
-        let failed = |error: DataFusionError| error::of_rows(&error, &self.caller);
-        let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        let failed = |error: &DataFusionError| error::of_rows(error, &self.caller);
+        let (error, is_begun) = match self.attempt(plan, state, schema, rows).await {
+            Ok(()) => return Ok(()),
+            Err(Cut::Limit(error)) => return Err(error),
+            Err(Cut::Failed { error, is_begun }) => (error, is_begun),
+        };
+        let Some(cause) = lacking.cause(&error).await else { return Err(failed(&error)) };
+        if is_begun {
+            return Err(unreadable(&cause));
+        }
+        tracing::warn!(cause, "a query is run again without what of history could not be read");
+        let Planned { plan, state, shape } = self.planned(text).await?;
+        if shape.schema != *schema {
+            return Err(failed(&error));
+        }
+        let outcome = self.attempt(plan, state, schema, rows).await;
+        lacking.hear(&shape.lacking);
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Cut::Limit(error)) => Err(error),
+            Err(Cut::Failed { error, .. }) => {
+                Err(shape.lacking.cause(&error).await.map_or_else(|| failed(&error), |cause| unreadable(&cause)))
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        state: SessionState,
+        schema: &SchemaRef,
+        rows: &mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
+    ) -> Result<(), Cut> {
         let (mut rows_made, mut bytes_made) = (0, 0);
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(|error| Cut::Failed { error, is_begun: false })?;
         while let Some(batch) = stream.next().await {
+            let failed = |error| Cut::Failed { error, is_begun: rows_made > 0 };
             let batch = batch.and_then(|batch| shown::rows(&batch, schema)).map_err(failed)?;
             if batch.num_rows() == 0 {
                 continue;
@@ -270,11 +309,11 @@ impl Job {
             bytes_made += batch.get_array_memory_size();
             if rows_made > self.limits.rows {
                 let message = format!("the result has more than {} rows; filter or group it, or add a LIMIT", self.limits.rows);
-                return Err(QueryError::Limit { bound: Bound::Rows, message });
+                return Err(Cut::Limit(QueryError::Limit { bound: Bound::Rows, message }));
             }
             if bytes_made > self.limits.result_bytes {
                 let message = format!("the result has more than {} bytes; choose fewer columns or rows", self.limits.result_bytes);
-                return Err(QueryError::Limit { bound: Bound::Bytes, message });
+                return Err(Cut::Limit(QueryError::Limit { bound: Bound::Bytes, message }));
             }
             if rows.send(Ok(Some(batch))).await.is_err() {
                 return Ok(());
@@ -282,6 +321,20 @@ impl Job {
         }
         Ok(())
     }
+}
+
+/// Why rows ended before all were there.
+enum Cut {
+    Limit(QueryError),
+    /// `is_begun`: there were rows before.
+    Failed {
+        error: DataFusionError,
+        is_begun: bool,
+    },
+}
+
+fn unreadable(cause: &str) -> QueryError {
+    QueryError::Data { message: format!("history changed while it was read; ask again, and what is missing is left out ({cause})") }
 }
 
 /// Names of the tables that a plan reads, at any depth.
@@ -301,7 +354,8 @@ fn tables_of(plan: &LogicalPlan, sources: &Sources) -> Result<Vec<String>, DataF
 }
 
 fn lacks(still_loading: Vec<String>, found: &[Warning]) -> Lacks {
-    let for_now = !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. } | Warning::Unchecked { .. }));
+    let for_now =
+        !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. } | Warning::Unchecked { .. }));
     // Neither of a foreign file nor of a worker's share is a row missing.
     let missing = found.iter().filter(|warning| !matches!(warning, Warning::Foreign { .. } | Warning::WorkerLost));
     let what = still_loading.into_iter().chain(missing.map(ToString::to_string)).collect();

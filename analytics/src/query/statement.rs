@@ -29,6 +29,7 @@ const OPERATORS_MAX: usize = 2_000;
 const PARAMETERS_MAX: usize = 1_000;
 
 /// One statement that may run, and whether it is an EXPLAIN that runs the query too.
+#[derive(Clone)]
 pub struct Accepted {
     pub statement: Statement,
     pub explains: Explains,

@@ -1,25 +1,29 @@
 //! History behind the engine's tables: one name, the caller's scope, and what could not be read said with the result.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::util::display::array_value_to_string;
+use futures_util::StreamExt;
+use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use rollcall_model::event::Kind;
 use rollcall_model::ids::{AccountId, PersonId, SchoolId};
 use rollcall_store::account::Role;
 
-use super::town::{DAY_MS, START, Town, district, person};
+use super::town::{DAY_MS, START, Town, config, district, person};
+use crate::history::HistoryConfig;
 use crate::query::tables::event_tables;
 use crate::query::{Bound, Caller, EngineConfig, GROUP_MIN, Limits, PrivacyKey, QueryEngine, QueryError};
 
-fn engine(town: &Town) -> QueryEngine {
+pub(super) fn engine(town: &Town) -> QueryEngine {
     let engine = QueryEngine::new(EngineConfig { threads: 2, ..EngineConfig::default() }).unwrap();
     event_tables(&town.hot, Some(&town.history)).into_iter().for_each(|table| engine.register(table));
     engine
 }
 
-fn office(district_number: u8) -> Caller {
+pub(super) fn office(district_number: u8) -> Caller {
     Caller {
         district: district(district_number),
         account: AccountId::from_bytes([9; 16]),
@@ -33,10 +37,13 @@ fn office(district_number: u8) -> Caller {
 }
 
 /// The result's rows as text, and its warnings.
-async fn ask(engine: &QueryEngine, caller: &Caller, sql: &str) -> (Vec<String>, Vec<String>) {
-    let stream = engine.run(caller, sql, &Limits::default()).await.unwrap();
-    let warnings = stream.warnings.clone();
-    let batches = stream.collect().await.unwrap();
+pub(super) async fn ask(engine: &QueryEngine, caller: &Caller, sql: &str) -> (Vec<String>, Vec<String>) {
+    let mut stream = engine.run(caller, sql, &Limits::default()).await.unwrap();
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.next().await {
+        batches.push(batch.unwrap());
+    }
+    let warnings = [stream.warnings.clone(), stream.later_warnings()].concat();
     let text = |batch: &arrow::array::RecordBatch, row: usize| {
         batch.columns().iter().map(|column| array_value_to_string(column, row).unwrap()).collect::<Vec<_>>().join(" ")
     };
@@ -108,6 +115,60 @@ async fn what_cannot_be_read_is_said_with_the_result() {
     let (rows, warnings) = ask(&engine, &office(1), "select count(seq) from scans").await;
     assert_eq!(rows, ["3"]);
     assert!(warnings.len() == 1 && warnings[0].contains("history cannot be read"), "{warnings:?}");
+}
+
+/// Both were looked at before the question, and were right.
+#[tokio::test]
+async fn a_file_that_is_lost_or_changed_later_is_left_out_by_name_too() {
+    for is_deleted in [true, false] {
+        let town = town().await;
+        let engine = engine(&town);
+        assert_eq!(ask(&engine, &office(0), "select count(seq) from scans").await, (vec!["10".to_owned()], vec![]));
+        let path = town.history.state().unwrap().files.keys().next().unwrap().clone();
+        let place = town.history.place();
+        let bytes = place.get(&path).await.unwrap();
+        place.remove(&path).await.unwrap();
+        if !is_deleted {
+            place.put(&path, vec![0xa5; bytes.len()].into()).await.unwrap();
+        }
+        for _ in 0..2 {
+            let (rows, warnings) = ask(&engine, &office(0), "select count(seq), sum(seq) from scans").await;
+            assert_eq!(rows, ["7 160"], "{warnings:?}");
+            assert!(warnings.len() == 1 && warnings[0].contains(&path), "{warnings:?}");
+        }
+        // It is there again, as it was.
+        place.put(&path, bytes).await.unwrap();
+        town.history.0.look_again_at_damaged().await.unwrap();
+        assert_eq!(ask(&engine, &office(0), "select count(seq) from scans").await, (vec!["10".to_owned()], vec![]));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_were_sent_already_end_with_the_name_of_the_file_that_is_lost() {
+    const ROWS: u64 = 300_000;
+    let mut town = Town::on(Arc::new(InMemory::new()), HistoryConfig { file_rows_max: 1_000_000, ..config() });
+    for day in 0..2 {
+        let rows: Vec<(u8, u64)> = (0..ROWS).map(|seq| ((seq % 5) as u8, seq)).collect();
+        town.append(Kind::Scan, 0, &rows, day * 10);
+        town.history.flush().await.unwrap();
+    }
+    town.move_window(usize::MAX);
+    let engine = QueryEngine::new(EngineConfig { threads: 1, ..EngineConfig::default() }).unwrap();
+    event_tables(&town.hot, Some(&town.history)).into_iter().for_each(|table| engine.register(table));
+    let mut stream = engine.run(&office(0), "select seq, person, device from scans", &Limits::default()).await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().num_rows() > 0);
+    let lost = town.history.state().unwrap().files.keys().next_back().unwrap().clone();
+    town.history.place().remove(&lost).await.unwrap();
+    let error = loop {
+        match stream.next().await.expect("the rows do not end as if they were all") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.code() == "sql_data" && error.to_string().contains(&lost), "{error}");
+    let (rows, warnings) = ask(&engine, &office(0), "select count(seq) from scans").await;
+    assert_eq!(rows, [ROWS.to_string()]);
+    assert!(warnings.len() == 1 && warnings[0].contains(&lost), "{warnings:?}");
 }
 
 #[tokio::test]

@@ -4,11 +4,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use object_store::memory::InMemory;
 use rollcall_model::event::Kind;
 
-use super::town::{DAY_MS, START, Town, config, district, person};
-use crate::history::{History, HistoryError, Place};
+use super::engine::{ask, engine, office};
+use super::town::{DAY_MS, START, Town, district, person};
+use crate::history::{History, HistoryConfig, HistoryError, Place};
+
+/// A slow read is noticed, the store is asked, and says nothing: a second and three, and the machine may be busy.
+const LOST_WITHIN: Duration = Duration::from_secs(12);
 
 /// The running server; dropping it ends it.
 struct Server {
@@ -47,6 +54,12 @@ impl Server {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
+    /// It stands still, and its connections with it, as when the network is cut.
+    fn stall(&self) {
+        let stalled = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+        assert!(stalled.success());
+    }
+
     fn place(&self) -> Place {
         let endpoint = format!("http://{}", self.address);
         let environment = [
@@ -68,7 +81,60 @@ impl Drop for Server {
 }
 
 fn history(server: &Server, town: &Town) -> History {
-    History::new(server.place(), town.log.clone(), town.clock.clone(), config(), &prometheus::Registry::new()).unwrap()
+    History::new(server.place(), town.log.clone(), town.clock.clone(), town.config.clone(), &prometheus::Registry::new()).unwrap()
+}
+
+/// Three files in a bucket and three hot rows, with the probes of a real server.
+async fn town_of(server: &Server) -> Town {
+    server.make_bucket("history");
+    let mut town = Town::on(Arc::new(InMemory::new()), HistoryConfig { file_rows_max: 200, ..HistoryConfig::default() });
+    town.history = history(server, &town);
+    for day in 0..3 {
+        town.append(Kind::Scan, 0, &[(1, 10), (2, 20)], day);
+        town.history.flush().await.unwrap();
+    }
+    town.append(Kind::Scan, 0, &[(1, 1), (2, 2), (3, 3)], 2);
+    town.move_window(0);
+    town
+}
+
+/// The store was there a moment ago, and nothing of it is known to be wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_lost_while_questions_run_leaves_what_is_hot_within_seconds() {
+    for is_stalled in [false, true] {
+        let mut server = Server::start();
+        let town = town_of(&server).await;
+        let engine = engine(&town);
+        assert_eq!(ask(&engine, &office(0), "select count(seq) from scans").await, (vec!["9".to_owned()], vec![]));
+        match is_stalled {
+            true => server.stall(),
+            false => server.child.kill().unwrap(),
+        }
+        let began = Instant::now();
+        for _ in 0..3 {
+            let (rows, warnings) = ask(&engine, &office(0), "select count(seq), sum(seq) from scans").await;
+            assert_eq!(rows, ["3 6"], "{warnings:?}");
+            assert!(warnings.len() == 1 && warnings[0].contains("history cannot be read"), "{warnings:?}");
+        }
+        let took = began.elapsed();
+        println!("lost (stalled: {is_stalled}): three answers in {took:?}");
+        assert!(took < LOST_WITHIN, "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_somebody_deletes_is_named_and_left_out() {
+    let server = Server::start();
+    let town = town_of(&server).await;
+    let engine = engine(&town);
+    assert_eq!(ask(&engine, &office(0), "select count(seq) from scans").await, (vec!["9".to_owned()], vec![]));
+    let path = town.history.state().unwrap().files.keys().next().unwrap().clone();
+    town.history.place().remove(&path).await.unwrap();
+    for _ in 0..2 {
+        let (rows, warnings) = ask(&engine, &office(0), "select count(seq), sum(seq) from scans").await;
+        assert_eq!(rows, ["7 66"], "{warnings:?}");
+        assert!(warnings.len() == 1 && warnings[0].contains(&path) && warnings[0].contains("missing"), "{warnings:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
