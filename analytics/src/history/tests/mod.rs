@@ -9,4 +9,5 @@ mod pressure;
 mod pruning;
 mod restart;
 mod s3;
+mod seam;
 pub(crate) mod town;
