@@ -101,6 +101,10 @@ impl HotSnapshot {
 /// How many open batches of about one size are put together.
 const FAN_IN: usize = 16;
 
+/// Rows are put together when they were received within this part of [`HotConfig::keep`]: a batch leaves with its newest row, and those of a
+/// small school would otherwise keep rows of weeks.
+const KEEP_PARTS: u32 = 4;
+
 /// What one table grows from.
 #[derive(Default)]
 struct Growing {
@@ -180,7 +184,7 @@ impl HotTables {
         let mut growing = self.growing.lock();
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {
             let Some(index) = table::index(batch.kind) else { continue };
-            growing[index].push(HotBatch::new(table::present(batch.kind, batch.first, &batch.rows)), self.config.batch_rows);
+            growing[index].push(HotBatch::new(table::present(batch.kind, batch.first, &batch.rows)), &self.config);
         }
         self.evict(&mut growing, now, next);
         self.publish(&mut growing, next);
@@ -201,15 +205,15 @@ impl HotTables {
     fn evict(&self, growing: &mut [Growing; KINDS.len()], now: UtcMillis, end: Offset) {
         let oldest = now.0.saturating_sub(self.config.keep.as_millis() as i64);
         for table in growing.iter_mut() {
-            while table.closed.first().is_some_and(|batch| batch.received.1 < oldest) {
+            while table.oldest().is_some_and(|batch| batch.received.1 < oldest) {
                 table.drop_oldest(end);
             }
         }
         let mut bytes: usize = growing.iter().map(Growing::bytes).sum();
         while bytes > self.config.bytes_max {
-            let tables = growing.iter_mut().filter(|table| !table.closed.is_empty());
-            let Some(table) = tables.min_by_key(|table| table.closed[0].first) else { break };
-            bytes -= table.closed[0].bytes;
+            let tables = growing.iter_mut().filter_map(|table| Some((table.oldest().map(|batch| (batch.first, batch.bytes))?, table)));
+            let Some(((_, freed), table)) = tables.min_by_key(|((first, _), _)| *first) else { break };
+            bytes -= freed;
             table.drop_oldest(end);
         }
     }
@@ -233,7 +237,8 @@ impl HotTables {
 impl Growing {
     /// Adds a batch behind the others. One that is large enough stays as it is; small ones are put together when they
     /// are enough.
-    fn push(&mut self, batch: HotBatch, batch_rows: usize) {
+    fn push(&mut self, batch: HotBatch, config: &HotConfig) {
+        let (batch_rows, span_ms) = (config.batch_rows, (config.keep / KEEP_PARTS).as_millis() as i64);
         self.is_changed = true;
         let rows = batch.rows.num_rows();
         if rows >= batch_rows / 2 {
@@ -246,20 +251,21 @@ impl Growing {
         if self.open_rows >= batch_rows {
             self.close_open();
         } else {
-            self.merge_small();
+            self.merge_small(span_ms);
         }
     }
 
     /// Puts together the newest open batches while [`FAN_IN`] of them are of about one size, so that of rows that came one by one there
     /// are few batches at any moment, and each row is copied once a size.
-    fn merge_small(&mut self) {
+    fn merge_small(&mut self, span_ms: i64) {
         let size = |batch: &Arc<HotBatch>| batch.rows.num_rows().ilog(FAN_IN);
         while let Some(newest) = self.open.last().map(size) {
             let alike = self.open.iter().rev().take_while(|batch| size(batch) <= newest).count();
-            if alike < FAN_IN {
+            let run = self.open.len() - alike.min(FAN_IN);
+            if alike < FAN_IN || self.open[self.open.len() - 1].received.1.saturating_sub(self.open[run].received.0) > span_ms {
                 return;
             }
-            let run = self.open.split_off(self.open.len() - alike);
+            let run = self.open.split_off(run);
             self.open.push(together(&run));
         }
     }
@@ -274,9 +280,14 @@ impl Growing {
         }
     }
 
-    /// `end`: up to where the log has been read.
+    fn oldest(&self) -> Option<&Arc<HotBatch>> {
+        self.closed.first().or(self.open.first())
+    }
+
+    /// There must be one. `end`: up to where the log has been read.
     fn drop_oldest(&mut self, end: Offset) {
-        let batch = self.closed.remove(0);
+        let batch = if self.closed.is_empty() { self.open.remove(0) } else { self.closed.remove(0) };
+        self.open_rows = self.open.iter().map(|batch| batch.rows.num_rows()).sum();
         self.first = Offset(batch.last.0 + 1);
         (self.shrunk, self.is_changed) = (end, true);
     }

@@ -267,3 +267,27 @@ async fn rows_that_came_one_by_one_stand_in_few_batches() {
     assert_eq!((snapshot.rows(), snapshot.first), (5_000, Offset(0)));
     assert_eq!(count(&context(&tables), "seq >= 2500").await, "2500");
 }
+
+/// A small school has a scan now and then, never enough for a batch of the usual size.
+#[test]
+fn rows_that_never_fill_a_batch_leave_when_they_are_too_old() {
+    let tables = tables(32_768, usize::MAX);
+    for n in 0..3 * 3_600 {
+        tables.take(&[scans(n..n + 1, n)], Offset(n + 1), UtcMillis(n as i64 * 1_000));
+        let snapshot = tables.snapshot(Kind::Scan);
+        assert!(snapshot.batches.len() <= 8 * FAN_IN, "{} batches", snapshot.batches.len());
+        assert_eq!(snapshot.rows() as u64, n + 1 - snapshot.first.0, "what is said to be there is there");
+        assert!(n < 3_600 || snapshot.first.0 <= n - 3_600, "nothing leaves too early");
+        assert!(snapshot.first.0 + 3_600 + 3_600 / u64::from(KEEP_PARTS) >= n, "row {} at {n}", snapshot.first);
+    }
+}
+
+#[test]
+fn small_batches_leave_when_there_are_too_many_bytes() {
+    let tables = tables(32_768, 100_000);
+    for n in 0..5_000 {
+        tables.take(&[scans(n..n + 1, n)], Offset(n + 1), UtcMillis(0));
+        assert!(tables.size().1 <= 100_000);
+    }
+    assert!(tables.size().0 > 0);
+}
