@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rollcall_tests::district::PASSWORD;
+use rollcall_tests::process::rss_bytes;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::adbc::{Driver, certificate, says};
 use super::{ANALYST, Asked, BOMB, OFFICE, QUESTION, STUDENTS};
@@ -65,6 +69,8 @@ async fn psql_gets_the_same_numbers_the_tables_and_the_refusals() -> Result<()> 
     ensure!(through_psql(&office, tables)? == "1\n", "{}", through_psql(&office, tables)?);
 
     ensure!(through_psql(&office, "BEGIN; SELECT 1; COMMIT")?.contains('1'), "statements together");
+    let five = through_psql(&office, "select 1; select 2; select 3; select 4; select 5")?;
+    ensure!(five == "1\n2\n3\n4\n5\n", "{five}");
 
     let place = through_psql(&office, "SELECT\n  dri FROM scans")?;
     ensure!(place.contains("no column \"dri\"") && place.contains("LINE 2:   dri FROM scans\n          ^"), "{place}");
@@ -197,4 +203,95 @@ async fn over_tls_psql_checks_the_certificate() -> Result<()> {
     let refused = through_psql(&checked(Path::new(&foreign)), QUESTION)?;
     ensure!(refused.contains("certificate verify failed"), "{refused}");
     Ok(())
+}
+
+/// A client that speaks just enough to be given rows and not to read them.
+async fn begin_unread(asked: &Asked, sql: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(asked.door("postgres")?).await?;
+    let user = format!("user\0{OFFICE}\0database\0rollcall\0\0");
+    stream.write_all(&[&(user.len() as u32 + 8).to_be_bytes()[..], &196_608_i32.to_be_bytes(), user.as_bytes()].concat()).await?;
+    let message = |letter: u8, body: &[u8]| [&[letter][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    stream.write_all(&message(b'p', format!("{PASSWORD}\0").as_bytes())).await?;
+    let asks = [message(b'P', format!("\0{sql}\0\0\0").as_bytes()), message(b'B', &[0; 8]), message(b'E', &[0; 5]), message(b'S', &[])];
+    stream.write_all(&asks.concat()).await?;
+    Ok(stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_nobody_reads_wait_in_the_query_and_not_in_memory() -> Result<()> {
+    /// Of some 300 MB of rows; what runs ahead of the client is a few batches.
+    const GROWTH_BYTES_MAX: u64 = 128 << 20;
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let warm = through_psql(&office, QUESTION)?;
+    ensure!(warm == format!("in|{STUDENTS}\n"), "{warm}");
+    let before = rss_bytes(asked.instance.pid())?;
+    let mut unread = begin_unread(&asked, "SELECT value, repeat('x', 600) FROM generate_series(1, 500000)").await?;
+    asked.until_idle().await?;
+    let grown = rss_bytes(asked.instance.pid())?.saturating_sub(before);
+    ensure!(grown < GROWTH_BYTES_MAX, "{} MB were kept for a client that does not read", grown >> 20);
+    let (mut bytes, mut part) = (0_u64, vec![0; 1 << 20]);
+    // The last row is followed by the word that they are all.
+    let mut tail = Vec::new();
+    while !tail.ends_with(b"SELECT 500000\0Z\0\0\0\x05I") {
+        let read = unread.read(&mut part).await?;
+        ensure!(read > 0, "closed after {bytes} bytes");
+        bytes += read as u64;
+        tail.extend_from_slice(&part[..read]);
+        tail.drain(..tail.len().saturating_sub(64));
+    }
+    ensure!(bytes > 300_000_000, "{bytes} bytes");
+    Ok(())
+}
+
+/// A connection takes two descriptors, so that there may be one for it and none for the second look at it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_descriptors_goes_on_when_there_are_some_again() -> Result<()> {
+    let mut asked = Asked::launch(&ENVIRONMENT).await?;
+    let office = connection(&asked, OFFICE, PASSWORD)?;
+    let pid = asked.instance.pid();
+    let usual = limit_descriptors(pid, None)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !asked.instance.logged().contains("a PostgreSQL connection could not be kept") {
+        ensure!(!asked.instance.has_ended()?, "the server has ended");
+        ensure!(Instant::now() < deadline, "no connection was left with one descriptor");
+        limit_descriptors(pid, Some(one_more_than_open(pid)?))?;
+        let attempt = TcpStream::connect(asked.door("postgres")?).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(attempt);
+        limit_descriptors(pid, Some(usual))?;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let after = through_psql(&office, QUESTION)?;
+    ensure!(after == format!("in|{STUDENTS}\n"), "{after}");
+    ensure!(!asked.instance.has_ended()?, "the server has ended");
+    Ok(())
+}
+
+/// The limit under which a process gets one descriptor more and no second one.
+#[cfg(target_os = "linux")]
+fn one_more_than_open(pid: u32) -> Result<u64> {
+    let mut open = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        open.extend(entry?.file_name().to_string_lossy().parse::<u64>());
+    }
+    Ok((0..).filter(|number| !open.contains(number)).nth(1).context("every number is open")?)
+}
+
+/// Sets how many descriptors a process may have and returns how many it could.
+#[cfg(target_os = "linux")]
+fn limit_descriptors(pid: u32, count: Option<u64>) -> Result<u64> {
+    let pid = i32::try_from(pid)?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pid is that of our own child and the pointers are to valid values that outlive the calls.
+    unsafe {
+        ensure!(libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) == 0, "prlimit");
+        let usual = limit.rlim_cur;
+        if let Some(count) = count {
+            limit.rlim_cur = count;
+            ensure!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) == 0, "prlimit");
+        }
+        Ok(usual)
+    }
 }
