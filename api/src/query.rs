@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -64,7 +65,9 @@ pub struct Answer {
     /// Those of them that say what the answer has not.
     pub lacks: Lacks,
     stream: QueryStream,
-    record: Option<Record>,
+    record: Record,
+    account: AccountId,
+    outcome: &'static str,
 }
 
 /// Under this key the metadata of a schema has what is said with the answer, as a JSON array of texts: every reader of Arrow and of
@@ -88,8 +91,14 @@ impl Answer {
     }
 }
 
-/// What the audit keeps of a query.
+/// The row in the audit of a query that is being asked. It is written once: when the query ends, or when whoever asked goes away.
 pub struct Record {
+    entry: Option<Entry>,
+    began: Instant,
+}
+
+/// What the audit keeps of a query.
+struct Entry {
     state: ApiState,
     district: DistrictId,
     account: AccountId,
@@ -97,18 +106,35 @@ pub struct Record {
     sql: String,
     /// The values of its parameters, as text.
     values: Vec<String>,
-    outcome: &'static str,
 }
 
 impl Record {
     pub fn new(state: &ApiState, asks: &QueryCaller, door: &'static str, sql: &str, values: &[ScalarValue]) -> Self {
         let (state, district, account) = (state.clone(), asks.district, asks.account);
         let values = values.iter().map(ScalarValue::to_string).collect();
-        Self { state, district, account, door, sql: sql.to_owned(), values, outcome: "cancelled" }
+        let entry = Entry { state, district, account, door, sql: sql.to_owned(), values };
+        Self { entry: Some(entry), began: Instant::now() }
     }
 
-    pub async fn write(self, outcome: &'static str, rows: usize, time_ms: u128) {
-        let mut detail = json!({"sql": self.sql, "door": self.door, "rows": rows, "time_ms": time_ms, "outcome": outcome});
+    /// Writes the row with the time since the query was asked, a moment after this returns; nothing the second time.
+    pub fn end(&mut self, outcome: &'static str, rows: usize) {
+        if let Some(entry) = self.entry.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(entry.write(outcome, rows, self.began.elapsed()));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.end("cancelled", 0);
+    }
+}
+
+impl Entry {
+    async fn write(self, outcome: &'static str, rows: usize, time: Duration) {
+        let mut detail = json!({"sql": self.sql, "door": self.door, "rows": rows, "time_ms": time.as_millis(), "outcome": outcome});
         if !self.values.is_empty() {
             detail["parameters"] = json!(self.values);
         }
@@ -132,14 +158,14 @@ pub async fn ask(state: &ApiState, caller: &Caller, door: &'static str, sql: &st
 /// The same for a text with parameters or surroundings.
 pub async fn ask_with(state: &ApiState, caller: &Caller, door: &'static str, question: &Question<'_>) -> Result<Answer, ApiError> {
     let asks = query_caller(state, caller);
-    let record = Record::new(state, &asks, door, question.sql, question.values);
+    let mut record = Record::new(state, &asks, door, question.sql, question.values);
     match state.queries.ask(&asks, question, &state.config.sql_limits).await {
         Ok(stream) => {
             let (schema, warnings, lacks) = (stream.schema.clone(), stream.warnings.clone(), stream.lacks.clone());
-            Ok(Answer { schema, warnings, lacks, stream, record: Some(record) })
+            Ok(Answer { schema, warnings, lacks, stream, record, account: asks.account, outcome: "cancelled" })
         }
         Err(error) => {
-            record.write(error.code(), 0, 0).await;
+            record.end(error.code(), 0);
             Err(error.into())
         }
     }
@@ -151,7 +177,7 @@ pub async fn describe(state: &ApiState, caller: &Caller, door: &'static str, que
     match state.queries.describe(&asks, question, &state.config.sql_limits).await {
         Ok(description) => Ok(description),
         Err(error) => {
-            Record::new(state, &asks, door, question.sql, &[]).write(error.code(), 0, 0).await;
+            Record::new(state, &asks, door, question.sql, &[]).end(error.code(), 0);
             Err(error.into())
         }
     }
@@ -162,18 +188,15 @@ impl Stream for Answer {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.stream.poll_next_unpin(context);
-        if let (Poll::Ready(item), Some(record)) = (&polled, &mut self.record) {
-            match item {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    if let QueryError::Failed(cause) = error {
-                        tracing::error!(%cause, account = %record.account, "a query failed");
-                    }
-                    record.outcome = error.code();
+        match &polled {
+            Poll::Ready(Some(Err(error))) => {
+                if let QueryError::Failed(cause) = error {
+                    tracing::error!(%cause, account = %self.account, "a query failed");
                 }
-                None if record.outcome == "cancelled" => record.outcome = "done",
-                None => {}
+                self.outcome = error.code();
             }
+            Poll::Ready(None) if self.outcome == "cancelled" => self.outcome = "done",
+            _ => {}
         }
         polled
     }
@@ -181,13 +204,7 @@ impl Stream for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let (rows, time_ms) = (self.stream.rows(), self.stream.elapsed().as_millis());
-        if let Some(record) = self.record.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let outcome = record.outcome;
-            runtime.spawn(record.write(outcome, rows, time_ms));
-        }
+        self.record.end(self.outcome, self.stream.rows());
     }
 }
 

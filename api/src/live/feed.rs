@@ -34,15 +34,15 @@ impl Feed {
     /// client does not wait for it.
     pub fn query(state: ApiState, asks: QueryCaller, sql: String, since: Option<u64>) -> Self {
         Self::Opening(Box::pin(async move {
-            let mut asked = Asked::new(&state, &asks, &sql);
+            let mut record = Record::new(&state, &asks, DOOR, &sql, &[]);
             match state.live_sql.follow(&asks, &sql).await {
                 Ok(following) => {
-                    asked.write("done", following.rows);
+                    record.end("done", following.rows);
                     let subscription = state.hub.subscribe(&following.topic, since);
                     Ok(Self::Query(subscription, following))
                 }
                 Err(error) => {
-                    asked.write(error.code(), 0);
+                    record.end(error.code(), 0);
                     Err(error.into())
                 }
             }
@@ -67,31 +67,5 @@ impl Feed {
             Self::Opening(_) => Next::Ended,
         };
         (feed, next)
-    }
-}
-
-/// The row in the audit of a question that is being asked.
-struct Asked {
-    record: Option<Record>,
-    began: std::time::Instant,
-}
-
-impl Asked {
-    fn new(state: &ApiState, asks: &QueryCaller, sql: &str) -> Self {
-        Self { record: Some(Record::new(state, asks, DOOR, sql, &[])), began: std::time::Instant::now() }
-    }
-
-    fn write(&mut self, outcome: &'static str, rows: usize) {
-        if let Some(record) = self.record.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(record.write(outcome, rows, self.began.elapsed().as_millis()));
-        }
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.write("cancelled", 0);
     }
 }

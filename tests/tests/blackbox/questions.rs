@@ -6,6 +6,7 @@ mod damaged;
 mod everywhere;
 mod formats;
 mod jdbc;
+mod left;
 mod live;
 pub mod postgres;
 mod refused;

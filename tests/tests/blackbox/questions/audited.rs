@@ -15,7 +15,7 @@ fn question(door: &str) -> (String, usize) {
     (format!("SELECT value, '{door}' AS door FROM generate_series(1, {rows})"), rows)
 }
 
-async fn told(it: &rollcall_tests::Session, account: &Value, sql: &str) -> Result<Value> {
+pub async fn told(it: &rollcall_tests::Session, account: &Value, sql: &str) -> Result<Value> {
     // The row is written when the answer has ended, a moment after its reader has it.
     for _ in 0..200 {
         let audit = it.get("/audit?action=sql.query&limit=100").await?;
