@@ -241,8 +241,9 @@ impl Live {
 
     pub fn take_presence(&mut self, key: DayKey, said: DayPresence) {
         let Some(day) = self.days.get_mut(&key) else { return };
-        day.presence = Some(said.version);
+        // "As before" is no answer for meetings that were planned after the question.
         let Some(present) = said.present else { return };
+        day.presence = Some(said.version);
         let mut by_meeting: HashMap<_, Vec<Present>> = HashMap::new();
         for one in present {
             by_meeting.entry((one.section, one.period)).or_default().push(one);

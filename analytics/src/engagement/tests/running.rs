@@ -116,6 +116,29 @@ async fn withdrawn_consent_takes_the_data_away_live_and_in_history() {
     running.stop().await;
 }
 
+/// Attendance did not change meanwhile, and says so.
+#[tokio::test]
+async fn a_meeting_that_is_planned_anew_hears_who_is_present() {
+    let school = School::new();
+    let running = school.start();
+    school.clock_at(100);
+    school.acts(0, 10);
+    school.acts(0, 70);
+    let (mut topic, mut state) = (running.follow(0), Value::Null);
+    next(&mut topic, &mut state).await;
+    let there = |state: &Value| {
+        let window = &state["windows"][key(0)];
+        (window["present"].clone(), window["active_ms"].clone())
+    };
+    for (consent, active_ms) in [(true, json!(60_000)), (false, json!(0)), (true, json!(60_000))] {
+        school.set_consent(consent);
+        while there(&state) != (json!(3), active_ms.clone()) {
+            next(&mut topic, &mut state).await;
+        }
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_database_that_is_away_stops_no_live_window() {
     let school = School::new();
