@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::live::{Live, Place, Saving};
+use super::live::{Live, Place, Saving, WindowKey};
 use super::meeting::MeetingPlan;
 use super::seam::{ClassSource, ClassView, DayPresence, EngagementStore, MeetingCut, PresenceSource, WindowRecord};
 use super::topics::Topics;
@@ -152,7 +152,7 @@ struct Work {
     view: Option<Arc<dyn ClassView>>,
     loads: Vec<Loaded>,
     presences: Vec<(DayKey, DayPresence)>,
-    saved: Vec<(Place, UtcMillis, u64)>,
+    saved: Vec<(WindowKey, Option<u64>)>,
     may_save: bool,
     keep_house: bool,
 }
@@ -173,7 +173,7 @@ struct Loaded {
 /// What a task beside the loop brings back.
 enum Job {
     Loaded(Loaded),
-    Saved { windows: Vec<(Place, UtcMillis, u64)>, commit: Offset },
+    Saved { windows: Vec<(WindowKey, Option<u64>)>, commit: Offset },
     NotSaved,
     View(Arc<dyn ClassView>),
 }
@@ -221,7 +221,7 @@ struct Turns {
     loading: usize,
     is_saving: bool,
     arrived: Vec<Loaded>,
-    saved: Vec<(Place, UtcMillis, u64)>,
+    saved: Vec<(WindowKey, Option<u64>)>,
     view: Option<Arc<dyn ClassView>>,
     committed: Offset,
     house_kept: Instant,
@@ -370,7 +370,7 @@ impl Turns {
 
     fn save(&mut self, saving: Vec<Saving>, commit: Offset) {
         self.is_saving = true;
-        let windows: Vec<(Place, UtcMillis, u64)> = saving.iter().map(|saving| (saving.place, saving.slot, saving.version)).collect();
+        let windows: Vec<(WindowKey, Option<u64>)> = saving.iter().map(|saving| (saving.key, saving.version)).collect();
         let records: Arc<Vec<WindowRecord>> = Arc::new(saving.into_iter().map(|saving| saving.record).collect());
         let store = self.deps.store.clone();
         self.jobs.spawn(async move {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use rollcall_model::event::Kind;
-use rollcall_model::ids::{DistrictId, Offset, PersonId, SchoolId, SectionId};
+use rollcall_model::ids::{DistrictId, Offset, PeriodId, PersonId, SchoolId, SectionId};
 use rollcall_model::schedule::{Span, local_date};
 use rollcall_model::time::UtcMillis;
 use rollcall_stream::activity::{self, ActivityRow};
@@ -45,8 +45,8 @@ pub(super) struct Day {
     pub key: DayKey,
     pub meetings: Vec<Held>,
     by_person: HashMap<PersonId, Vec<u32>>,
-    /// Events received since then are here without loading.
-    followed_since: UtcMillis,
+    /// The day has had a plan, so that one that comes now is another.
+    is_planned: bool,
     /// What live attendance last said; `None`: nothing yet.
     pub presence: Option<u64>,
     used: u64,
@@ -69,17 +69,34 @@ pub(super) struct Live {
     schools: HashMap<SchoolKey, School>,
     /// Meetings with windows to be calculated or saved.
     busy: BTreeSet<Place>,
+    /// Windows that may be in history and that today's plan has no longer, with the plan that had them.
+    withdrawn: BTreeMap<WindowKey, Arc<MeetingPlan>>,
     loads: Vec<Place>,
     turns: u64,
     /// How many windows were calculated altogether.
     pub calculated: u64,
 }
 
-/// A record on its way to history, and which version of the window it is.
+/// A window, whatever place its meeting has in the plan of the day.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct WindowKey {
+    day: DayKey,
+    section: SectionId,
+    period: PeriodId,
+    slot: UtcMillis,
+}
+
+impl WindowKey {
+    fn of(day: DayKey, plan: &MeetingPlan, slot: UtcMillis) -> Self {
+        Self { day, section: plan.section, period: plan.period, slot }
+    }
+}
+
+/// A record on its way to history.
 pub(super) struct Saving {
-    pub place: Place,
-    pub slot: UtcMillis,
-    pub version: u64,
+    pub key: WindowKey,
+    /// The version of the window; `None`: the day has no such window any more.
+    pub version: Option<u64>,
     pub record: WindowRecord,
 }
 
@@ -93,6 +110,7 @@ impl Live {
             days: HashMap::new(),
             schools: HashMap::new(),
             busy: BTreeSet::new(),
+            withdrawn: BTreeMap::new(),
             loads: Vec::new(),
             turns: 0,
             calculated: 0,
@@ -343,37 +361,41 @@ impl Live {
         }
     }
 
-    /// Settled windows that are not in history as they are, at most `most` of them.
+    /// Settled windows that are not in history as they are, at most `most` of them. One that is withdrawn goes there without data.
     pub fn to_save(&self, most: usize) -> Vec<Saving> {
-        let mut found = Vec::new();
+        let withdrawn = self.withdrawn.iter().take(most);
+        let mut found: Vec<Saving> = withdrawn.map(|(key, plan)| self.saving(*key, plan, None)).collect();
         for place in &self.busy {
             let Some(held) = self.held(*place) else { continue };
-            let plan = &held.meeting.plan;
             for (slot, known) in held.windows.iter().filter(|(_, known)| known.is_settled && known.saved != Some(known.version)) {
                 if found.len() == most {
                     return found;
                 }
-                let record = WindowRecord {
-                    day: place.0,
-                    section: plan.section,
-                    period: plan.period,
-                    slot: *slot,
-                    span: plan.window(*slot),
-                    parameters: plan.parameters,
-                    value: known.value.clone(),
-                    students: known.students.clone(),
-                    recorded: self.now,
-                };
-                found.push(Saving { place: *place, slot: *slot, version: known.version, record });
+                let plan = &held.meeting.plan;
+                found.push(self.saving(WindowKey::of(place.0, plan, *slot), plan, Some(known)));
             }
         }
         found
     }
 
+    fn saving(&self, key: WindowKey, plan: &MeetingPlan, known: Option<&Known>) -> Saving {
+        let WindowKey { day, section, period, slot } = key;
+        let (value, students) = known.map_or_else(Default::default, |known| (known.value.clone(), known.students.clone()));
+        let (span, parameters, recorded) = (plan.window(slot), plan.parameters, self.now);
+        let record = WindowRecord { day, section, period, slot, span, parameters, value, students, recorded };
+        Saving { key, version: known.map(|known| known.version), record }
+    }
+
     /// These versions are in history.
-    pub fn saved(&mut self, saved: impl Iterator<Item = (Place, UtcMillis, u64)>) {
-        for (place, slot, version) in saved {
-            let Some(known) = held_mut(&mut self.days, place).and_then(|held| held.windows.get_mut(&slot)) else { continue };
+    pub fn saved(&mut self, saved: impl Iterator<Item = (WindowKey, Option<u64>)>) {
+        for (key, version) in saved {
+            let Some(version) = version else {
+                self.withdrawn.remove(&key);
+                continue;
+            };
+            let is_of = |held: &&mut Held| (held.meeting.plan.section, held.meeting.plan.period) == (key.section, key.period);
+            let held = self.days.get_mut(&key.day).and_then(|day| day.meetings.iter_mut().find(is_of));
+            let Some(known) = held.and_then(|held| held.windows.get_mut(&key.slot)) else { continue };
             known.saved = Some(version);
             if known.version == version {
                 known.unsaved_from = None;
@@ -383,13 +405,14 @@ impl Live {
 
     /// Every window that rows before it have touched is in history, apart from those that `saving` is about to write.
     pub fn committable(&mut self, saving: &[Saving]) -> Offset {
-        let about: HashSet<(Place, UtcMillis, u64)> = saving.iter().map(|s| (s.place, s.slot, s.version)).collect();
+        let about: HashSet<(WindowKey, Option<u64>)> = saving.iter().map(|saving| (saving.key, saving.version)).collect();
         let mut least = self.applied;
         let days = &self.days;
         self.busy.retain(|place| {
             let Some(held) = days.get(&place.0).and_then(|day| day.meetings.get(place.1 as usize)) else { return false };
             let touched = held.meeting.touched.values().flatten();
-            let unsaved = held.windows.iter().filter(|(slot, known)| !about.contains(&(*place, **slot, known.version)));
+            let key = |slot: &UtcMillis| WindowKey::of(place.0, &held.meeting.plan, *slot);
+            let unsaved = held.windows.iter().filter(|(slot, known)| !about.contains(&(key(slot), Some(known.version))));
             let unsaved = unsaved.filter_map(|(_, known)| known.unsaved_from.as_ref());
             least = touched.chain(unsaved).copied().fold(least, Ord::min);
             let is_done = |known: &Known| known.is_settled && known.saved == Some(known.version);

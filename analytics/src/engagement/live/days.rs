@@ -1,12 +1,13 @@
 //! Which days and meetings are in memory: today of every school, past days that late events touch, and what of them is dropped.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use rollcall_model::limits::CLOCK_SKEW_MAX_MS;
 use rollcall_model::schedule::{Span, date_span, local_date};
 use rollcall_model::time::UtcMillis;
 
-use super::{Day, Held, Live, Load, Place, School, SchoolKey};
+use super::{Day, Held, Live, Load, Place, School, SchoolKey, WindowKey};
 use crate::attendance::DayKey;
 use crate::engagement::seam::ClassDay;
 
@@ -89,45 +90,58 @@ impl Live {
             return;
         }
         let plan = self.view.day(key).unwrap_or_default();
-        let (by_person, followed_since) = (HashMap::new(), self.now);
-        self.days.insert(key, Day { key, meetings: Vec::new(), by_person, followed_since, presence: None, used: self.turns });
+        let (meetings, by_person) = Default::default();
+        self.days.insert(key, Day { key, meetings, by_person, is_planned: false, presence: None, used: self.turns });
         self.replan(key, &plan);
     }
 
-    /// Meetings that are as they were keep their events; of the others nothing is kept.
+    /// Meetings that are as they were keep their events; of the others nothing is kept. Windows of today that the plan
+    /// has no longer are withdrawn from history: what was done then counts in the meetings that there are now.
     pub(super) fn replan(&mut self, key: DayKey, plan: &ClassDay) {
         let Some(day) = self.days.get_mut(&key) else { return };
         if day.meetings.iter().map(|held| &held.meeting.plan).eq(&plan.meetings) {
             return;
         }
-        let mut before: HashMap<_, (u32, Held)> = HashMap::new();
-        for (held, place) in std::mem::take(&mut day.meetings).into_iter().zip(0..) {
-            before.insert((held.meeting.plan.section, held.meeting.plan.period), (place, held));
+        let meetings = std::mem::take(&mut day.meetings).into_iter();
+        let mut before: HashMap<_, Held> = meetings.map(|held| ((held.meeting.plan.section, held.meeting.plan.period), held)).collect();
+        // Of a past day it is not known whether its plan was another or the roster has lost it since.
+        if self.schools.get(&(key.district, key.school)).is_some_and(|school| school.today == key) {
+            for held in before.values() {
+                let plan = &held.meeting.plan;
+                let is_over = |slot: &UtcMillis| plan.window(*slot).ends.plus_ms(plan.parameters.settle_ms) <= self.received_until;
+                self.withdrawn.extend(plan.slots().filter(is_over).map(|slot| (WindowKey::of(key, plan, slot), Arc::clone(plan))));
+            }
         }
         self.busy.retain(|(busy, _)| *busy != key);
+        let is_replanned = std::mem::replace(&mut day.is_planned, true);
         for (meeting, place) in plan.meetings.iter().zip(0_u32..) {
             let known = before.remove(&(meeting.section, meeting.period));
-            let was_used = known.as_ref().is_some_and(|(_, held)| held.meeting.size() > 0 || !held.windows.is_empty());
-            let (kept, replaced) = match known.map(|(_, held)| held) {
+            let was_used = known.as_ref().is_some_and(|held| held.meeting.size() > 0 || !held.windows.is_empty());
+            let (kept, replaced) = match known {
                 Some(held) if held.meeting.plan == *meeting => (Some(held), None),
                 other => (None, other),
             };
-            let is_replaced = replaced.is_some();
-            let is_ahead = day.followed_since.plus_ms(CLOCK_SKEW_MAX_MS) < meeting.reach().starts;
-            let fresh = || Held::new(meeting.clone(), if is_ahead && !was_used { Load::Whole } else { Load::Needed });
-            let mut held = kept.unwrap_or_else(fresh);
+            // What has begun is calculated anew from what is stored: a consent, a list or a schedule that comes now holds
+            // for the day.
+            let may_have_begun = meeting.reach().starts <= self.now.plus_ms(CLOCK_SKEW_MAX_MS);
+            let is_anew = was_used || is_replanned && kept.is_none() && may_have_begun;
+            let is_kept = kept.is_some();
+            let load = if may_have_begun || was_used { Load::Needed } else { Load::Whole };
+            let mut held = kept.unwrap_or_else(|| Held::new(meeting.clone(), load));
             // What was published of the meeting is calculated anew, also where nothing is left to calculate it from.
-            let slots: HashSet<UtcMillis> = meeting.slots().collect();
-            for (slot, known) in replaced.into_iter().flat_map(|held| held.windows).filter(|(slot, _)| slots.contains(slot)) {
-                held.windows.insert(slot, known);
-                held.meeting.touch(slot, None);
+            let mut published = replaced.map(|held| held.windows).unwrap_or_default();
+            for slot in meeting.slots() {
+                let was_withdrawn = self.withdrawn.remove(&WindowKey::of(key, meeting, slot)).is_some();
+                let known = published.remove(&slot);
+                if known.is_some() || was_withdrawn && !is_kept {
+                    held.meeting.touch(slot, None);
+                }
+                held.windows.extend(known.map(|known| (slot, known)));
             }
-            // What has begun is calculated anew from what is stored: a consent or a list that comes now holds for the day.
-            let has_begun = is_replaced && meeting.reach().starts <= self.now;
-            if was_used || has_begun {
+            if is_anew {
                 self.busy.insert((key, place));
             }
-            if held.load == Load::Needed && (was_used || has_begun) {
+            if held.load == Load::Needed && is_anew {
                 held.load = Load::Loading;
             }
             if held.load == Load::Loading {

@@ -2,11 +2,12 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rollcall_model::ids::Offset;
+use rollcall_model::ids::{Offset, PeriodId};
+use rollcall_model::schedule::Span;
 use rollcall_stream::Log;
 use serde_json::{Value, json};
 
-use super::school::{School, at, next, section};
+use super::school::{PERIOD, School, at, next, section};
 
 fn key(seconds: i64) -> String {
     at(seconds).to_chrono().unwrap().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
@@ -136,6 +137,34 @@ async fn a_meeting_that_is_planned_anew_hears_who_is_present() {
             next(&mut topic, &mut state).await;
         }
     }
+    running.stop().await;
+}
+
+/// What was done counts once, in the meetings that the day has in the end.
+#[tokio::test]
+async fn windows_that_another_schedule_has_no_longer_are_withdrawn_from_history() {
+    let school = School::new();
+    let running = school.start();
+    school.clock_at(400);
+    school.acts(0, 310);
+    school.acts(0, 370);
+    school.clock_at(700);
+    let later = PeriodId::from_bytes([8; 16]);
+    // Active milliseconds of the second window, by its period; `None`: there is no row, or it says that there is no data.
+    let newest = |period: PeriodId| {
+        let history = school.history.lock();
+        let row = history.rows.iter().rev().find(|row| (row.section, row.period, row.slot) == (section(0), period, at(300)));
+        row.filter(|row| row.value.with_data > 0).map(|row| (row.value.active_ms, row.students.len()))
+    };
+    let (done, nothing) = (Some((60_000, 1)), None);
+    running.until("the window is in history", || newest(PERIOD) == done).await;
+    let whole = [(PERIOD, Span::new(at(0), at(1200)))];
+    // The one that runs stands where the one before stood in the plan.
+    let parts = [(later, Span::new(at(300), at(1200))), (PERIOD, Span::new(at(0), at(300)))];
+    school.ring(&parts);
+    running.until("it is the other period's", || (newest(PERIOD), newest(later)) == (nothing, done)).await;
+    school.ring(&whole);
+    running.until("it is the first one's again", || (newest(PERIOD), newest(later)) == (done, nothing)).await;
     running.stop().await;
 }
 

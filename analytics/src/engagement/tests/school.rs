@@ -63,9 +63,13 @@ pub struct School {
     pub clock: Clock,
     pub present: Arc<Mutex<(u64, Vec<Present>)>>,
     pub consent: Arc<Mutex<bool>>,
+    bells: Arc<Mutex<Vec<Bell>>>,
     changed: watch::Sender<u64>,
     seq: Mutex<u64>,
 }
+
+/// A period in which both sections meet.
+pub type Bell = (PeriodId, Span);
 
 /// Engagement while it runs.
 pub struct Running {
@@ -78,13 +82,14 @@ pub struct Running {
 impl School {
     pub fn new() -> Self {
         let span = Span::new(at(0), at(1200));
-        let present = (0..6).map(|n| Present { section: section(n / 3), period: PERIOD, student: person(n), span }).collect();
+        let present = all_present(&[(PERIOD, span)]);
         Self {
             log: Arc::new(MemoryLog::new()),
             history: Arc::default(),
             clock: Clock::stepped(at(-3600)),
             present: Arc::new(Mutex::new((1, present))),
             consent: Arc::new(Mutex::new(true)),
+            bells: Arc::new(Mutex::new(vec![(PERIOD, span)])),
             changed: watch::Sender::new(0),
             seq: Mutex::new(0),
         }
@@ -95,7 +100,7 @@ impl School {
         let (engagement, handle) = Engagement::new(EngagementDeps {
             log: self.log.clone(),
             store: Arc::new(Database { history: self.history.clone(), log: self.log.clone(), present: self.present.clone() }),
-            classes: Arc::new(Classes { consent: self.consent.clone(), changed: self.changed.clone() }),
+            classes: Arc::new(Classes { consent: self.consent.clone(), bells: self.bells.clone(), changed: self.changed.clone() }),
             presence: Arc::new(Attendance(self.present.clone())),
             hub: hub.clone(),
             clock: self.clock.clone(),
@@ -146,6 +151,15 @@ impl School {
 
     pub fn set_consent(&self, granted: bool) {
         *self.consent.lock() = granted;
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// The day has another schedule; everybody is there all the time, of which attendance forgets nothing.
+    pub fn ring(&self, bells: &[Bell]) {
+        *self.bells.lock() = bells.to_vec();
+        let mut present = self.present.lock();
+        present.0 += 1;
+        present.1.extend(all_present(bells));
         self.changed.send_modify(|version| *version += 1);
     }
 
@@ -206,21 +220,28 @@ pub async fn next(subscription: &mut Subscription, state: &mut Value) -> Value {
     data
 }
 
-const PERIOD: PeriodId = PeriodId::from_bytes([9; 16]);
+pub const PERIOD: PeriodId = PeriodId::from_bytes([9; 16]);
+
+fn all_present(bells: &[Bell]) -> Vec<Present> {
+    let there = |(period, span): Bell| (0..6).map(move |n| Present { section: section(n / 3), period, student: person(n), span });
+    bells.iter().copied().flat_map(there).collect()
+}
 
 struct Classes {
     consent: Arc<Mutex<bool>>,
+    bells: Arc<Mutex<Vec<Bell>>>,
     changed: watch::Sender<u64>,
 }
 
 struct View {
     consent: bool,
+    bells: Vec<Bell>,
 }
 
 impl ClassSource for Classes {
     fn load(&self) -> BoxFuture<'_, Result<Arc<dyn ClassView>, SeamError>> {
-        let consent = *self.consent.lock();
-        Box::pin(async move { Ok(Arc::new(View { consent }) as Arc<dyn ClassView>) })
+        let (consent, bells) = (*self.consent.lock(), self.bells.lock().clone());
+        Box::pin(async move { Ok(Arc::new(View { consent, bells }) as Arc<dyn ClassView>) })
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
@@ -241,13 +262,13 @@ impl ClassView for View {
         if key != day() {
             return Some(ClassDay::default());
         }
-        let plan = |number: u8| {
+        let plan = |number: u8, (period, span): Bell| {
             let students = (number * 3..number * 3 + 3).map(|n| Student { person: person(n), activity: self.consent, wearable: false });
             Arc::new(MeetingPlan {
                 section: section(number),
-                period: PERIOD,
+                period,
                 period_name: "1".into(),
-                span: Span::new(at(0), at(1200)),
+                span,
                 hours: Span::new(at(-600), at(7200)),
                 students: students.collect(),
                 teachers: Vec::new(),
@@ -255,7 +276,7 @@ impl ClassView for View {
                 parameters: Parameters::from(&AttendancePolicy::default()),
             })
         };
-        Some(ClassDay { meetings: vec![plan(0), plan(1)] })
+        Some(ClassDay { meetings: self.bells.iter().flat_map(|bell| [plan(0, *bell), plan(1, *bell)]).collect() })
     }
 }
 
