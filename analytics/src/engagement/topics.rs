@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::calculate::WindowValue;
 use super::definition::{VERSION, WINDOW_MS};
 use super::live::{Day, Held, Live, Load, Place};
-use super::meeting::Student;
+use super::meeting::{MeetingPlan, Student};
 use crate::attendance::{DayKey, SchoolInfo};
 use crate::hub::{Changes, Hub, Publisher};
 
@@ -55,7 +55,8 @@ enum MeetingState {
 
 struct Followed {
     school: SchoolInfo,
-    shown: Option<Place>,
+    /// With its plan: another list, consent or schedule is another meeting.
+    shown: Option<(Place, Arc<MeetingPlan>)>,
     state: MeetingState,
     sent: BTreeMap<UtcMillis, Entry>,
 }
@@ -89,7 +90,7 @@ impl Topics {
 
     /// Days whose attendance is needed for what is followed.
     pub fn days(&self) -> BTreeSet<DayKey> {
-        self.followed.values().filter_map(|followed| Some(followed.shown?.0)).collect()
+        self.followed.values().filter_map(|followed| Some(followed.shown.as_ref()?.0.0)).collect()
     }
 
     /// Brings all followed topics up to the state.
@@ -108,8 +109,9 @@ impl Topics {
             let Some(day) = live.today_of(&followed.school) else { continue };
             let (place, state) = shown(day, *section, live.now);
             let place = place.map(|place| (day.key, place));
-            if (place, state) != (followed.shown, followed.state) {
-                followed.shown = place;
+            let shown = place.and_then(|place| Some((place, live.held(place)?.meeting.plan.clone())));
+            if (&shown, state) != (&followed.shown, followed.state) {
+                followed.shown = shown;
                 followed.state = state;
                 self.owed.insert(*section);
             }

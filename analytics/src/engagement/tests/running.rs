@@ -158,11 +158,17 @@ async fn windows_that_another_schedule_has_no_longer_are_withdrawn_from_history(
     };
     let (done, nothing) = (Some((60_000, 1)), None);
     running.until("the window is in history", || newest(PERIOD) == done).await;
+    let (mut topic, mut state) = (running.follow(0), Value::Null);
+    next(&mut topic, &mut state).await;
     let whole = [(PERIOD, Span::new(at(0), at(1200)))];
     // The one that runs stands where the one before stood in the plan.
     let parts = [(later, Span::new(at(300), at(1200))), (PERIOD, Span::new(at(0), at(300)))];
     school.ring(&parts);
     running.until("it is the other period's", || (newest(PERIOD), newest(later)) == (nothing, done)).await;
+    while state["meta"]["period"] != json!(later) || state["windows"][key(300)]["active_ms"] != 60_000 {
+        next(&mut topic, &mut state).await;
+    }
+    assert_eq!(state["windows"][key(0)], Value::Null, "that window is of the meeting before");
     school.ring(&whole);
     running.until("it is the first one's again", || (newest(PERIOD), newest(later)) == (done, nothing)).await;
     running.stop().await;
