@@ -56,6 +56,25 @@ describe('the desk of an office', { concurrency: 1 }, () => {
     await completed('SELECT scans.rece', 'received');
   });
 
+  test('a question that runs closes the list of what may be completed, and the focus stays in the editor', async () => {
+    await open(page, `${url}/district/questions`);
+    await page.locator('aside code').getByText('schools', { exact: true }).waitFor();
+    const editor = page.getByRole('textbox', { name: 'Question in SQL' });
+    const list = page.locator('.cm-tooltip-autocomplete');
+    // Pressed without taking the focus, as a screen reader does; a click of a mouse takes it.
+    const presses = [() => page.keyboard.press('Control+Enter'), () => page.getByRole('button', { name: /^Run/ }).dispatchEvent('click')];
+    for (const [place, press] of presses.entries()) {
+      await editor.click();
+      await page.keyboard.press('Control+a');
+      await page.keyboard.type(`SELECT value FROM generate_series(0, ${place + 1}) CROSS JOIN (SELECT count(*) FROM schools`);
+      await list.getByText('schools', { exact: true }).waitFor();
+      await press();
+      await page.getByText(new RegExp(`^${place + 2} rows in`)).waitFor();
+      assert.equal(await list.count(), 0, 'it would lie over the answer');
+      assert.ok(await editor.evaluate((field) => field === document.activeElement));
+    }
+  });
+
   test('a table of a million rows is scrolled to its end', async () => {
     await open(page, `${url}/district/questions?${new URLSearchParams({ sql: `SELECT value FROM generate_series(1, ${ROWS})` })}`);
     await page.getByText(/^1,000,000 rows in/).waitFor();
