@@ -94,6 +94,25 @@ describe('on three sizes', { concurrency: 1 }, () => {
         assert.ok(list.x > viewport.width / 2 || list.y > answer.y, 'the answer comes first');
       });
     }
+    test(`what is said about a suggestion lies over none on a ${size}`, async () => {
+      await desk.setViewportSize(viewport);
+      await open(desk, `${url}/district/questions`);
+      await desk.locator('aside summary').first().waitFor();
+      for (const begun of ['SELECT * FROM a', 'SELECT count(*) FROM attendance_day WHERE attendance_day.']) {
+        await desk.getByRole('textbox', { name: 'Question in SQL' }).click();
+        await desk.keyboard.press('Control+a');
+        await desk.keyboard.type(begun);
+        // It is placed after it is measured.
+        const words = desk.locator('.cm-completionInfo[style*=max-width]');
+        await words.waitFor();
+        const [said, list] = await Promise.all([words.boundingBox(), desk.locator('.cm-tooltip-autocomplete ul').boundingBox()]);
+        const isBeside = said.x >= list.x + list.width - 1 || said.x + said.width <= list.x + 1;
+        assert.ok(isBeside || said.y >= list.y + list.height - 1 || said.y + said.height <= list.y + 1, `${JSON.stringify(said)} lies over ${JSON.stringify(list)}`);
+        assert.ok(said.x >= 0 && said.x + said.width <= viewport.width && said.y >= 0 && said.y + said.height <= viewport.height, 'all of it is seen');
+        assert.ok(isBeside || size !== 'projector', 'there is room beside the list');
+        await desk.keyboard.press('Escape');
+      }
+    });
     test(`a school and a section fit a ${size}`, async () => {
       await report.setViewportSize(viewport);
       await open(report, `${url}/district/school/${earlier.school.id}`);
