@@ -113,6 +113,22 @@ describe('on three sizes', { concurrency: 1 }, () => {
         await desk.keyboard.press('Escape');
       }
     });
+    test(`the tables beside the editor use the room of a ${size}`, async () => {
+      await desk.setViewportSize(viewport);
+      for (const view of [{}, { sql: DAYS }]) {
+        await open(desk, `${url}/district/questions?${new URLSearchParams(view)}`);
+        const list = desk.getByRole('complementary');
+        await list.locator('summary').first().waitFor();
+        if (view.sql) await desk.getByText(/^\d+ rows in/).waitFor();
+        await desk.locator('#exports').waitFor();
+        const box = await list.boundingBox();
+        if (size === 'projector') {
+          assert.ok(box.x > viewport.width / 2 && box.y + box.height <= viewport.height, 'it is seen whole');
+          assert.ok(box.y + box.height > 0.9 * viewport.height, `it ends at ${box.y + box.height}`);
+        } else assert.ok(box.height > 0.35 * viewport.height && box.height < 0.5 * viewport.height, `it is ${box.height} high`);
+        await list.locator('summary').last().scrollIntoViewIfNeeded();
+      }
+    });
     test(`a school and a section fit a ${size}`, async () => {
       await report.setViewportSize(viewport);
       await open(report, `${url}/district/school/${earlier.school.id}`);
