@@ -113,7 +113,7 @@ describe('on three sizes', { concurrency: 1 }, () => {
         await desk.keyboard.press('Escape');
       }
     });
-    test(`the tables beside the editor use the room of a ${size}`, async () => {
+    test(`the tables and the buttons of the desk use the room of a ${size}`, async () => {
       await desk.setViewportSize(viewport);
       for (const view of [{}, { sql: DAYS }]) {
         await open(desk, `${url}/district/questions?${new URLSearchParams(view)}`);
@@ -127,6 +127,11 @@ describe('on three sizes', { concurrency: 1 }, () => {
           assert.ok(box.y + box.height > 0.9 * viewport.height, `it ends at ${box.y + box.height}`);
         } else assert.ok(box.height > 0.35 * viewport.height && box.height < 0.5 * viewport.height, `it is ${box.height} high`);
         await list.locator('summary').last().scrollIntoViewIfNeeded();
+        const [run, link, save, editor] = await Promise.all(
+          [/^Run/, 'Copy link', 'Parquet'].map((name) => desk.getByRole('button', { name }).boundingBox()).concat(desk.locator('.editor').boundingBox()),
+        );
+        if (size === 'phone') continue;
+        assert.ok(Math.abs(run.y - link.y) < 1 && Math.abs(save.x + save.width - editor.x - editor.width) < 1, 'they stand in one line, under the whole editor');
       }
     });
     test(`a school and a section fit a ${size}`, async () => {
