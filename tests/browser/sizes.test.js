@@ -126,6 +126,10 @@ describe('on three sizes', { concurrency: 1 }, () => {
           assert.ok(box.x > viewport.width / 2 && box.y + box.height <= viewport.height, 'it is seen whole');
           assert.ok(box.y + box.height > 0.9 * viewport.height, `it ends at ${box.y + box.height}`);
         } else assert.ok(box.height > 0.35 * viewport.height && box.height < 0.5 * viewport.height, `it is ${box.height} high`);
+        const lowest = await list.locator('summary').evaluateAll((all) =>
+          Math.max(...all.map((line) => line.firstElementChild.getClientRects()[0].top - line.getBoundingClientRect().top)),
+        );
+        assert.ok(lowest < 20, 'a long name begins beside its mark');
         await list.locator('summary').last().scrollIntoViewIfNeeded();
         const [run, link, save, editor] = await Promise.all(
           [/^Run/, 'Copy link', 'Parquet'].map((name) => desk.getByRole('button', { name }).boundingBox()).concat(desk.locator('.editor').boundingBox()),
