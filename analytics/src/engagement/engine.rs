@@ -356,7 +356,7 @@ impl Turns {
             let (store, log) = (self.deps.store.clone(), self.deps.log.clone());
             self.jobs.spawn(async move {
                 let cut = match store.load(place.0, plan.clone()).await {
-                    Ok(cut) => replayed(log, cut, upto).await?,
+                    Ok(cut) => replayed(log, plan.clone(), cut, upto).await?,
                     Err(error) => {
                         tracing::warn!(%error, "a meeting could not be loaded, trying again");
                         tokio::time::sleep(RETRY).await;
@@ -386,9 +386,9 @@ impl Turns {
     }
 }
 
-/// The cut with the log's rows up to `upto`, on a thread that may block. `None`: the log has dropped them meanwhile,
-/// because the database has them now.
-async fn replayed(log: Arc<dyn Log>, mut cut: MeetingCut, upto: Offset) -> Result<Option<MeetingCut>, LogError> {
+/// The cut with the log's rows of the meeting up to `upto`, on a thread that may block. `None`: the log has dropped them
+/// meanwhile, because the database has them now.
+async fn replayed(log: Arc<dyn Log>, plan: Arc<MeetingPlan>, mut cut: MeetingCut, upto: Offset) -> Result<Option<MeetingCut>, LogError> {
     if cut.next >= upto {
         return Ok(Some(cut));
     }
@@ -396,7 +396,8 @@ async fn replayed(log: Arc<dyn Log>, mut cut: MeetingCut, upto: Offset) -> Resul
         let mut next = cut.next;
         while next < upto {
             let read = log.read_kinds(next, READ_BYTES_MAX, KindSet::of(&KINDS))?;
-            cut.events.extend(read.batches);
+            // What the database is behind by may be more than memory holds, and is of all districts.
+            cut.events.extend(read.batches.iter().filter_map(|batch| plan.rows_in(batch)));
             next = read.next;
         }
         Ok(cut)

@@ -7,12 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use rollcall_model::event::ActivityKind;
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use rollcall_model::event::{ActivityKind, Kind};
 use rollcall_model::ids::{Offset, PeriodId, PersonId, SectionId};
 use rollcall_model::schedule::Span;
 use rollcall_model::time::UtcMillis;
-use rollcall_stream::activity::ActivityRow;
-use rollcall_stream::telemetry::TelemetryRow;
+use rollcall_stream::EventBatch;
+use rollcall_stream::activity::{self, ActivityRow};
+use rollcall_stream::telemetry::{self, TelemetryRow};
 
 use super::calculate::StudentValue;
 use super::definition::{Parameters, QUIZ_PREFIX, WINDOW_MS, slot_of};
@@ -70,6 +73,20 @@ impl MeetingPlan {
     /// The window of a slot, clipped to the meeting.
     pub fn window(&self, slot: UtcMillis) -> Span {
         Span::new(slot.max(self.span.starts), slot.plus_ms(WINDOW_MS).min(self.span.ends))
+    }
+
+    /// The rows of a batch that can matter to the meeting, without their offsets; `None`: there is none.
+    pub fn rows_in(&self, batch: &EventBatch) -> Option<EventBatch> {
+        let people: HashSet<PersonId> = self.students.iter().map(|student| student.person).chain(self.teachers.iter().copied()).collect();
+        let reach = self.reach();
+        let is_in = |person: Option<PersonId>, ts: UtcMillis| reach.contains(ts) && person.is_some_and(|person| people.contains(&person));
+        let chosen: BooleanArray = match batch.kind {
+            Kind::Activity => activity::decode(batch).map(|row| Some(is_in(Some(row.person), row.ts))).collect(),
+            Kind::Telemetry => telemetry::decode(batch).map(|row| Some(is_in(row.person, row.ts))).collect(),
+            Kind::Scan | Kind::Status | Kind::Mark | Kind::DeadLetter => return None,
+        };
+        let rows = filter_record_batch(&batch.rows, &chosen).expect("there is an answer for each row");
+        (rows.num_rows() > 0).then(|| EventBatch::new(batch.kind, rows))
     }
 
     /// Event times that can matter to the meeting: its own, and theta on both sides, within school hours.

@@ -9,7 +9,7 @@ use rollcall_model::ids::*;
 use rollcall_model::policy::AttendancePolicy;
 use rollcall_model::schedule::Span;
 use rollcall_model::time::UtcMillis;
-use rollcall_stream::activity::ActivityRow;
+use rollcall_stream::activity::{self, ActivityRow};
 
 use super::golden::calculated;
 use crate::engagement::definition::Parameters;
@@ -58,22 +58,33 @@ fn meeting() -> Meeting {
 fn hear(meeting: &mut Meeting, act: Act) {
     // A device says one thing under one number: the number is made of what it says.
     let seq = act.seq + 4 * (u64::from(act.kind) + 6 * act.resource as u64 + 18 * act.after_s as u64);
-    let ts = UtcMillis(STARTS + act.at_s * 1_000);
+    let said = row(act.student, act.at_s);
     meeting.add_activity(&ActivityRow {
-        district: DistrictId::from_bytes([1; 16]),
-        school: SchoolId::from_bytes([2; 16]),
         device: DeviceId::from_bytes([act.device; 16]),
         seq,
-        ts,
-        received: ts.plus_ms(act.after_s * 1_000),
-        offline: false,
-        person: PersonId::from_bytes([act.student; 16]),
+        received: said.ts.plus_ms(act.after_s * 1_000),
         kind: ActivityKind::ALL[usize::from(act.kind)],
         resource: ["reader", "games", "quiz:fractions"][act.resource],
+        ..said
+    });
+}
+
+fn row(student: u8, at_s: i64) -> ActivityRow<'static> {
+    ActivityRow {
+        district: DistrictId::from_bytes([1; 16]),
+        school: SchoolId::from_bytes([2; 16]),
+        device: DeviceId::from_bytes([3; 16]),
+        seq: 1,
+        ts: UtcMillis(STARTS + at_s * 1_000),
+        received: UtcMillis(STARTS),
+        offline: false,
+        person: PersonId::from_bytes([student; 16]),
+        kind: ActivityKind::Answered,
+        resource: "reader",
         section: None,
         dur_ms: None,
         offset: Offset(0),
-    });
+    }
 }
 
 proptest! {
@@ -105,4 +116,15 @@ proptest! {
         prop_assert_eq!(got.students, expected.students);
         prop_assert_eq!(got.windows, expected.windows);
     }
+}
+
+#[test]
+fn of_the_log_only_what_can_matter_to_the_meeting_is_kept() {
+    let plan = meeting().plan;
+    let theta_s = plan.parameters.theta_ms / 1_000;
+    let rows = [row(0, -theta_s), row(0, -theta_s - 1), row(STUDENTS, 60), row(1, 60)];
+    let kept = plan.rows_in(&activity::encode(&rows)).unwrap();
+    let kept: Vec<_> = activity::decode(&kept).map(|row| (row.person, row.ts)).collect();
+    assert_eq!(kept, [0, 3].map(|at: usize| (rows[at].person, rows[at].ts)));
+    assert!(plan.rows_in(&activity::encode(&rows[1..3])).is_none());
 }

@@ -11,9 +11,9 @@ use rollcall_model::ids::*;
 use rollcall_model::policy::AttendancePolicy;
 use rollcall_model::schedule::Span;
 use rollcall_model::time::{Clock, UtcMillis};
-use rollcall_stream::Log;
 use rollcall_stream::activity::{self, ActivityRow};
 use rollcall_stream::memory::MemoryLog;
+use rollcall_stream::{EventBatch, Log};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -303,9 +303,13 @@ impl EngagementStore for Database {
 
     fn load(&self, _: DayKey, meeting: Arc<MeetingPlan>) -> BoxFuture<'_, Result<MeetingCut, SeamError>> {
         Box::pin(async move {
+            // The sink is behind: the first half of the rows is stored.
             let read = self.log.read(self.log.oldest(), usize::MAX).map_err(|error| SeamError(Box::new(error)))?;
+            let (mut events, half) = (read.batches, Offset(self.log.oldest().0.midpoint(read.next.0)));
+            events.retain(|batch| batch.next() <= half);
+            let next = events.last().map_or(self.log.oldest(), EventBatch::next);
             let present = self.present.lock().1.iter().filter(|one| one.section == meeting.section).copied().collect();
-            Ok(MeetingCut { next: read.next, events: read.batches, present })
+            Ok(MeetingCut { next, events, present })
         })
     }
 
