@@ -207,7 +207,10 @@ impl Shared {
 
     /// Takes a query out, so that a next follower begins it anew, and ends its topic. False when it is out already.
     fn remove(&self, live: &Arc<Live>) -> bool {
-        let mut followed = self.followed.lock();
+        self.take_out(&mut self.followed.lock(), live)
+    }
+
+    fn take_out(&self, followed: &mut Followed, live: &Arc<Live>) -> bool {
         let is_there = followed.queries.get(live.topic()).is_some_and(|entry| Arc::ptr_eq(&entry.live, live));
         if is_there {
             followed.queries.remove(live.topic());
@@ -240,20 +243,9 @@ impl Drop for Following {
             entry.followers -= 1;
             entry.followers == 0
         });
-        drop(followed);
-        if is_last {
-            // Somebody may have come since; then the query starts anew for them.
-            self.shared.leave(&self.live);
-        }
-    }
-}
-
-impl Shared {
-    /// Ends a query that nobody follows.
-    fn leave(&self, live: &Arc<Live>) {
-        let is_followed = self.followed.lock().queries.get(live.topic()).is_some_and(|entry| entry.followers > 0);
-        if !is_followed && self.remove(live) {
-            live.stop();
+        // Under the same lock: whoever comes after it begins the query anew.
+        if is_last && self.shared.take_out(&mut followed, &self.live) {
+            self.live.stop();
         }
     }
 }
