@@ -86,6 +86,25 @@ test('bars whose names do not fit below them lie, with every name beside them', 
   assert.deepEqual(drawn(WEEKS, 'bar'), ['value', false], 'weeks go from left to right');
 });
 
+test('no two names of an axis or a legend read the same, and the library gets them whole', () => {
+  const names = Array.from({ length: 12 }, (_, place) => `Maple Hollow Middle School of the Lower Valley ${place + 1}`);
+  const bars = result([['school', 'text', names], ['n', 'number', names.map((_, place) => place)]]);
+  const lines = result([['week', 'text', names.map(() => 'w')], ['school', 'text', names], ['n', 'number', names.map((_, place) => place)]]);
+  const drawn = (of: Result, kind: 'line' | 'bar' | 'heat') => {
+    const found = axes(of, { chart: kind, x: '', y: '', series: '' });
+    assert.ok(found);
+    return option(of, found, kind, COLOURS).option as Record<string, { data: string[]; axisLabel: Written } & Written>;
+  };
+  interface Written {
+    readonly formatter?: (name: string) => string;
+  }
+  const lying = drawn(bars, 'bar')['yAxis'];
+  assert.deepEqual(lying?.data, names);
+  for (const written of [lying?.axisLabel, drawn(bars, 'line')['xAxis']?.axisLabel, drawn(lines, 'line')['legend'], drawn(lines, 'heat')['yAxis']?.axisLabel]) {
+    assert.deepEqual(names.map((name) => written?.formatter?.(name).replace(/^Maple Hollow.*… /, '')), names.map((_, place) => String(place + 1)));
+  }
+});
+
 test('a heat map of nothing but holes has a scale', () => {
   const holes = result([['week', 'text', ['41']], ['day', 'text', ['Mon']], ['n', 'number', [null]]]);
   const found = axes(holes, { chart: 'heat', x: '', y: '', series: '' });

@@ -2,6 +2,7 @@
 
 import type { EChartsCoreOption } from 'echarts/core';
 import { cell, numeric } from './cell.ts';
+import { labels } from './labels.ts';
 import type { Result, ResultColumn } from './sql.ts';
 import { ONE_ONLY, type View } from './view.ts';
 
@@ -49,10 +50,10 @@ export function axes(result: Result, view: Pick<View, 'x' | 'y' | 'series' | 'ch
 const NAMES_CHARS_UPRIGHT_MAX = 30;
 /** unless there are so many bars that nobody would scroll through them. */
 const LYING_BARS_MAX = 80;
-/** Widths of letters are not known here: this is a wide one's, in sizes of text. */
-const LETTER_EM = 0.68;
-/** A name beside or below its axis is cut past this many letters. */
-const NAME_LETTERS_MAX = 20;
+/** A name beside or below its axis is cut past this many letters; the reader finds all of it in the tooltip and in the table. */
+const NAME_LETTERS_MAX = 24;
+/** A name of the legend has a line of a phone to itself. */
+const LEGEND_LETTERS_MAX = 32;
 
 export interface Picture {
   readonly option: EChartsCoreOption;
@@ -81,16 +82,14 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   }
   const isCut = rows < result.rows || (kind !== 'heat' && across.names.length > SERIES_MAX);
   const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
-  const longest = Math.max(0, ...along.names.map((name) => name.length));
-  const letters = Math.min(NAME_LETTERS_MAX, longest);
-  const cut = { width: letters * LETTER_EM * colours.fontPx, overflow: 'truncate' };
+  const letters = Math.min(NAME_LETTERS_MAX, Math.max(0, ...along.names.map((name) => name.length)));
   const base = {
     animation: false,
     textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
     // The last name stands with its half beyond the end of its axis.
     grid: { left: 12, right: Math.max(18, (letters * colours.fontPx) / 4), top: 44, bottom: 12, containLabel: true },
     tooltip: { trigger: 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
-    xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, ...(longest > letters ? cut : {}) } },
+    xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, along.names) } },
   };
   if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, ...heat(points, across.names, y.name, axis, colours) } };
   const names = across.names.slice(0, SERIES_MAX);
@@ -100,7 +99,7 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     for (const point of points) if (point.series === line) data[point.x] = point.y;
     return { name, type: kind, data, connectNulls: false, showSymbol: along.names.length < 60, symbolSize: 6, ...(kind === 'bar' ? { barMaxWidth: 4 * colours.fontPx } : {}) };
   });
-  const legend = { type: 'scroll', top: 4, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } };
+  const legend = { type: 'scroll', top: 4, formatter: cutTo(LEGEND_LETTERS_MAX, names), textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } };
   const upright = { ...base, color: [...colours.marks], legend, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn };
   const isLying = kind === 'bar' && x.kind === 'text' && along.names.join('').length > NAMES_CHARS_UPRIGHT_MAX && along.names.length * names.length <= LYING_BARS_MAX;
   if (!isLying) return { isCut, heightEm: null, option: upright };
@@ -110,19 +109,26 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     tooltip: { ...base.tooltip, axisPointer: { type: 'shadow' } },
     xAxis: { type: 'value', splitNumber: 3, ...axis },
     // The first row on top, as in the table, and no name left out.
-    yAxis: { ...base.xAxis, inverse: true, axisLabel: { ...axis.axisLabel, ...cut, hideOverlap: false, interval: 0 } },
+    yAxis: { ...base.xAxis, inverse: true, axisLabel: { ...base.xAxis.axisLabel, hideOverlap: false, interval: 0 } },
   };
   return { isCut, heightEm: 7 + along.names.length * (0.8 + 0.9 * names.length), option: lying };
 }
 
+/** How names are written where the library cuts none: its tooltip has the whole name. */
+function cutTo(lettersMax: number, names: readonly string[]): (name: string) => string {
+  const cut = labels(names, lettersMax);
+  const labelOf = new Map(names.map((name, place) => [name, cut[place] ?? name]));
+  return (name) => labelOf.get(name) ?? name;
+}
+
 /** A heat map: a row for each of the names, Monday on top, and the scale of its colours below. */
-function heat(points: readonly Point[], names: readonly string[], measured: string, axis: object, colours: Colours): EChartsCoreOption {
+function heat(points: readonly Point[], names: readonly string[], measured: string, axis: { readonly axisLabel: object }, colours: Colours): EChartsCoreOption {
   const lines = inOrder(names);
   const values = points.map((point) => point.y).filter((value) => value !== null);
   return {
     grid: { left: 12, right: 18, top: 14, bottom: 5.6 * colours.fontPx, containLabel: true },
     tooltip: { trigger: 'item', backgroundColor: colours.card, textStyle: { color: colours.ink } },
-    yAxis: { type: 'category', data: lines, inverse: true, ...axis },
+    yAxis: { type: 'category', data: lines, inverse: true, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, lines) } },
     visualMap: {
       // Without a value there is nothing to scale.
       min: values.length === 0 ? 0 : Math.min(...values), max: values.length === 0 ? 1 : Math.max(...values), calculable: true, orient: 'horizontal', left: 'center', bottom: 8,
