@@ -48,8 +48,8 @@ test('a missing value is a hole, not a zero', () => {
   const series = drawn.option['series'] as { name: string; data: (number | null)[] }[];
   assert.deepEqual(series.map((line) => [line.name, line.data]), [['North', [0.95, null]], ['South', [0.91, null]]]);
   assert.equal(drawn.isCut, false);
-  const heat = option(WEEKS, found, 'heat', COLOURS).option['series'] as { data: unknown[] }[];
-  assert.deepEqual(heat[0]?.data, [[0, 0, 0.95], [0, 1, 0.91]]);
+  const heat = option(WEEKS, found, 'heat', COLOURS).option['series'] as { data: { name: string; value: number[] }[] }[];
+  assert.deepEqual(heat[0]?.data.map(({ name, value }) => [name, ...value]), [['2026-09-07, North', 0, 0, 0.95], ['2026-09-07, South', 0, 1, 0.91]]);
 });
 
 test('more lines than can be told apart are cut, and it is said', () => {

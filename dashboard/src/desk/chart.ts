@@ -88,10 +88,10 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
     // The last name stands with its half beyond the end of its axis.
     grid: { left: 12, right: Math.max(18, (letters * colours.fontPx) / 4), top: 44, bottom: 12, containLabel: true },
-    tooltip: { trigger: 'axis', backgroundColor: colours.card, textStyle: { color: colours.ink } },
+    tooltip: { trigger: 'axis', ...tooltip(colours) },
     xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, along.names) } },
   };
-  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, ...heat(points, across.names, y.name, axis, colours) } };
+  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, ...heat(points, along.names, across.names, y.name, axis, colours) } };
   const names = across.names.slice(0, SERIES_MAX);
   const drawn = names.map((name, line) => {
     // Where a line has no value there is a hole, not a zero.
@@ -114,6 +114,11 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   return { isCut, heightEm: 7 + along.names.length * (0.8 + 0.9 * names.length), option: lying };
 }
 
+/** Long names go on in the next line, and nothing of them stands beyond the edge of a phone. */
+function tooltip(colours: Colours) {
+  return { confine: true, extraCssText: 'white-space: normal; max-width: 22em;', backgroundColor: colours.card, textStyle: { color: colours.ink } };
+}
+
 /** How names are written where the library cuts none: its tooltip has the whole name. */
 function cutTo(lettersMax: number, names: readonly string[]): (name: string) => string {
   const cut = labels(names, lettersMax);
@@ -122,12 +127,12 @@ function cutTo(lettersMax: number, names: readonly string[]): (name: string) => 
 }
 
 /** A heat map: a row for each of the names, Monday on top, and the scale of its colours below. */
-function heat(points: readonly Point[], names: readonly string[], measured: string, axis: { readonly axisLabel: object }, colours: Colours): EChartsCoreOption {
+function heat(points: readonly Point[], columns: readonly string[], names: readonly string[], measured: string, axis: { readonly axisLabel: object }, colours: Colours): EChartsCoreOption {
   const lines = inOrder(names);
   const values = points.map((point) => point.y).filter((value) => value !== null);
   return {
     grid: { left: 12, right: 18, top: 14, bottom: 5.6 * colours.fontPx, containLabel: true },
-    tooltip: { trigger: 'item', backgroundColor: colours.card, textStyle: { color: colours.ink } },
+    tooltip: { trigger: 'item', ...tooltip(colours) },
     yAxis: { type: 'category', data: lines, inverse: true, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, lines) } },
     visualMap: {
       // Without a value there is nothing to scale.
@@ -139,7 +144,10 @@ function heat(points: readonly Point[], names: readonly string[], measured: stri
       type: 'heatmap',
       // Days beside each other with the same value stay two days.
       itemStyle: { borderColor: colours.card, borderWidth: 2 },
-      data: points.filter((point) => point.y !== null).map((point) => [point.x, lines.indexOf(names[point.series] ?? ''), point.y]),
+      data: points.flatMap(({ x, series, y }) => {
+        const [column, line] = [columns[x] ?? '', names[series] ?? ''];
+        return y === null ? [] : [{ name: `${column}, ${line}`, value: [x, lines.indexOf(line), y] }];
+      }),
     }],
   };
 }
