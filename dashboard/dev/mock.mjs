@@ -145,10 +145,10 @@ function answer(method, path, body, role, query) {
   const school = { id: SCHOOL, name: 'Cedar Hill Middle School', zone: 'UTC', date, in_session: true };
   if (path === '/sql/catalog') {
     const column = (name, type, documentation) => ({ name, type, documentation });
-    const at = column('ts', 'timestamp', 'When it happened at the device');
+    const at = column('ts', 'Timestamp(ms, "UTC")', 'When it happened at the device');
     return { status: 200, body: { tables: [
-      { name: 'scans', documentation: 'A device saw a badge', columns: [at, column('school', 'uuid', 'Where'), column('direction', 'text', 'in, out or auto')] },
-      { name: 'telemetry', documentation: 'Readings of wearables', columns: [at, column('metric', 'text', 'Its name'), column('value', 'double', 'The reading')] },
+      { name: 'scans', documentation: 'A device saw a badge', columns: [at, column('school', 'Utf8', 'Where'), column('direction', 'Utf8', 'in, out or auto')] },
+      { name: 'telemetry', documentation: 'Readings of wearables', columns: [at, column('metric', 'Utf8', 'Its name'), column('value', 'Float64', 'The reading')] },
     ] } };
   }
   if (path === '/schools') return page([school]);

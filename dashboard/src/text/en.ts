@@ -295,6 +295,12 @@ export const en = {
     aside: 'Saved questions and tables',
     tables: 'Tables',
     look: 'Look inside',
+    /** What a column holds. */
+    types: {
+      text: 'text', whole: 'whole number', number: 'number', date: 'date', instant: 'date and time', time: 'time of day', truth: 'yes/no',
+      listOf: (of: string) => `list of ${of}`,
+      many: { text: 'texts', whole: 'whole numbers', number: 'numbers', date: 'dates', instant: 'dates and times', time: 'times of day', truth: 'yes/no' },
+    },
     result: 'Result',
     none: 'none',
     chart: 'Chart',
