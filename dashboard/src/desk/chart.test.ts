@@ -8,7 +8,7 @@ const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', ca
 
 function result(columns: [string, Kind, unknown[]][]): Result {
   return {
-    columns: columns.map(([name, kind, values]) => ({ name, kind, at: (row: number) => values[row] })),
+    columns: columns.map(([name, kind, values]) => ({ name, kind, empty: values.filter((value) => value === null).length, at: (row: number) => values[row] })),
     rows: columns[0]?.[2].length ?? 0,
     warnings: [],
     tookMs: 1,

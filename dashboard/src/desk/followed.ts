@@ -27,7 +27,8 @@ export function resultOf(state: Collections): Result | null {
   const rows = order.flatMap((key) => (held[key] === undefined ? [] : [held[key]]));
   const made = columns.map(({ name, type }, place): ResultColumn => {
     const kind = kindOf(type);
-    return { name, kind, at: (row) => valueOf(rows[row]?.[place], kind) };
+    const empty = rows.filter((row) => row[place] === null || row[place] === undefined).length;
+    return { name, kind, empty, at: (row) => valueOf(rows[row]?.[place], kind) };
   });
   return { columns: made, rows: rows.length, warnings: (about?.['warnings'] as readonly string[] | undefined) ?? [], tookMs: 0 };
 }

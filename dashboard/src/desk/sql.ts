@@ -22,6 +22,8 @@ export type Kind = 'number' | 'text' | 'instant' | 'date' | 'truth' | 'other';
 export interface ResultColumn {
   readonly name: string;
   readonly kind: Kind;
+  /** Rows without a value. */
+  readonly empty: number;
   at(row: number): unknown;
 }
 
@@ -116,7 +118,7 @@ function columnsOf(table: Table): Pick<Result, 'columns' | 'rows'> {
   const columns = table.schema.fields.map((field, place) => {
     const values = table.getChildAt(place) as Column<unknown>;
     const kind = kindOf(field.type);
-    return { name: field.name, kind, at: (row: number) => values.at(row) };
+    return { name: field.name, kind, empty: values.nullCount, at: (row: number) => values.at(row) };
   });
   return { columns, rows: table.numRows };
 }

@@ -360,6 +360,13 @@ export const en = {
     examples: 'Begin with',
     example: { weeks: 'Attendance by week', weekdays: 'Absences by weekday', now: 'Where students are now' },
     noRows: 'The answer has no rows.',
+    nothingToDraw: (y: string) => `Nothing to draw: there are no values of ${y}.`,
+    holes: 'Where there is no value, nothing is drawn.',
+    empty: (columns: readonly { name: string; empty: number }[], rows: number, more: number) => {
+      const where = (count: number) => (rows === 1 ? 'the only row' : count === rows ? `all ${rows.toLocaleString('en-GB')} rows` : `${count.toLocaleString('en-GB')} of ${rows.toLocaleString('en-GB')} rows`);
+      const said = columns.map(({ name, empty }, place) => `${name} ${place === 0 ? 'is empty ' : ''}in ${where(empty)}`);
+      return `${said.join(', ')}${more > 0 ? `, and ${plural(more, 'more column', 'more columns')} in some rows` : ''}.`;
+    },
     lacks: (what: string) => `Rows are missing in this file: ${what}`,
     rowsOf: (count: number) => plural(count, 'row', 'rows'),
     failed: (why: string) => `Not done. ${why}`,
