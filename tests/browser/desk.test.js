@@ -56,6 +56,37 @@ describe('the desk of an office', { concurrency: 1 }, () => {
     await completed('SELECT scans.rece', 'received');
   });
 
+  test('what a column holds is said in words, in the list of tables and in the editor', async () => {
+    await open(page, `${url}/district/questions`);
+    const table = page.locator('aside details', { has: page.locator('summary').getByText('attendance_day', { exact: true }) });
+    await table.locator('summary').click();
+    const columns = await table.locator('li').allInnerTexts();
+    for (const said of ['date date', 'closed yes/no', 'as_of date and time', 'absent_half_days whole number', 'absence text']) assert.ok(columns.includes(said), `${said}: ${columns}`);
+    const all = await page.locator('aside li .type').evaluateAll((types) => [...new Set(types.map((type) => type.textContent))]);
+    assert.deepEqual(all.filter((type) => /[A-Z(]/.test(type)), [], 'no type of any table is without a word');
+    await page.getByRole('textbox', { name: 'Question in SQL' }).click();
+    await page.keyboard.type('SELECT attendance_day.absent_h');
+    await page.locator('.cm-tooltip-autocomplete li', { hasText: 'absent_half_days' }).locator('.cm-completionDetail').getByText('whole number', { exact: true }).waitFor();
+    await page.keyboard.press('Escape');
+  });
+
+  test('an answer without figures says so, as a table and as each chart', async () => {
+    const asked = (values) => open(page, `${url}/district/questions?${new URLSearchParams({ sql: `SELECT day, school, cast(rate AS double) AS rate FROM (VALUES ${values}) AS t(day, school, rate)`, chart: 'line' })}`);
+    await asked("('Mon', 'North', NULL), ('Tue', 'North', NULL)");
+    await page.getByText('rate is empty in all 2 rows.').waitFor();
+    for (const button of ['Line', 'Bar', 'Heat map']) {
+      await page.getByRole('radio', { name: button }).click();
+      await page.getByText('Nothing to draw: there are no values of rate.').waitFor();
+      assert.equal(await page.getByRole('img').count(), 0, 'axes without a line say nothing');
+    }
+    await asked("('Mon', 'North', NULL), ('Tue', 'North', 0)");
+    await page.getByText('rate is empty in 1 of 2 rows.').waitFor();
+    await page.getByText('Where there is no value, nothing is drawn.').waitFor();
+    await asked("('Mon', 'North', 1), ('Tue', 'North', 0)");
+    await page.getByRole('img').locator('svg text').first().waitFor();
+    assert.equal(await page.getByText(/is empty|Where there is no value/).count(), 0);
+  });
+
   test('a question that runs closes the list of what may be completed, and the focus stays in the editor', async () => {
     await open(page, `${url}/district/questions`);
     await page.locator('aside code').getByText('schools', { exact: true }).waitFor();

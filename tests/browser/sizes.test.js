@@ -13,10 +13,12 @@ FROM generate_series(0, 10) AS a(w) CROSS JOIN generate_series(1, 5) AS b(s) ORD
 const DAYS = `SELECT 'week ' || w AS week, d AS weekday, round(20 + 15 * sin(w + ascii(d)), 0) AS absent_days
 FROM generate_series(36, 47) AS a(w) CROSS JOIN (VALUES ('Mon'), ('Tue'), ('Wed'), ('Thu'), ('Fri')) AS b(d) ORDER BY w, d`;
 const NOW = "SELECT 'Maple Hollow Middle School ' || s AS school, 100 - s AS students FROM generate_series(1, 12) AS b(s) ORDER BY s";
+const LONG = SCHOOLS.replace('Maple Hollow Middle School ', 'Maple Hollow Middle School of the Lower Valley ');
 
 const ANSWERS = [
   ['a table', { sql: SCHOOLS }],
   ['lines', { sql: SCHOOLS, chart: 'line' }],
+  ['lines with long names', { sql: LONG, chart: 'line' }],
   ['bars', { sql: DAYS, chart: 'bar', x: 'week', series: '*' }],
   ['bars with long names', { sql: NOW, chart: 'bar' }],
   ['a heat map', { sql: DAYS, chart: 'heat' }],
@@ -95,6 +97,21 @@ describe('on three sizes', { concurrency: 1 }, () => {
         assert.ok(list.x > viewport.width / 2 || list.y > answer.y, 'the answer comes first');
       });
     }
+    test(`the tooltip of a chart says whole names and stays on a ${size}`, async () => {
+      await desk.setViewportSize(viewport);
+      for (const view of [{ sql: NOW, chart: 'bar' }, { sql: LONG, chart: 'line' }, { sql: LONG, chart: 'heat' }]) {
+        await open(desk, `${url}/district/questions?${new URLSearchParams(view)}`);
+        const chart = desk.getByRole('img', { name: /chart of/ });
+        await chart.locator('svg text').first().waitFor();
+        await chart.scrollIntoViewIfNeeded();
+        const { x, y, width, height } = await chart.boundingBox();
+        await desk.mouse.move(x + 0.7 * width, y + height / 2);
+        const tooltip = chart.getByText(view.sql === LONG ? /Maple Hollow Middle School of the Lower Valley \d/ : /^Maple Hollow Middle School \d+$/).first();
+        await tooltip.waitFor();
+        const box = await tooltip.boundingBox();
+        assert.ok(box.x >= 0 && box.x + box.width <= viewport.width, JSON.stringify(box));
+      }
+    });
     test(`what is said about a suggestion lies over none on a ${size}`, async () => {
       await desk.setViewportSize(viewport);
       await open(desk, `${url}/district/questions`);
