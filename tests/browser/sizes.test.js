@@ -22,6 +22,7 @@ const ANSWERS = [
   ['bars', { sql: DAYS, chart: 'bar', x: 'week', series: '*' }],
   ['bars with long names', { sql: NOW, chart: 'bar' }],
   ['a heat map', { sql: DAYS, chart: 'heat' }],
+  ['a heat map with long names', { sql: LONG, chart: 'heat' }],
 ];
 
 let browser;

@@ -91,7 +91,7 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
     tooltip: { trigger: 'axis', ...tooltip(colours) },
     xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, along.names) } },
   };
-  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, ...heat(points, along.names, across.names, y.name, axis, colours) } };
+  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, grid: { ...base.grid, top: 14, bottom: 5.6 * colours.fontPx }, ...heat(points, along.names, across.names, y.name, axis, colours) } };
   const names = across.names.slice(0, SERIES_MAX);
   const drawn = names.map((name, line) => {
     // Where a line has no value there is a hole, not a zero.
@@ -131,7 +131,6 @@ function heat(points: readonly Point[], columns: readonly string[], names: reado
   const lines = inOrder(names);
   const values = points.map((point) => point.y).filter((value) => value !== null);
   return {
-    grid: { left: 12, right: 18, top: 14, bottom: 5.6 * colours.fontPx, containLabel: true },
     tooltip: { trigger: 'item', ...tooltip(colours) },
     yAxis: { type: 'category', data: lines, inverse: true, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, lines) } },
     visualMap: {
