@@ -113,8 +113,9 @@ pub fn guard(
         Vec::new()
     } else {
         vec![format!(
-            "Figures about students are given with a small uncertainty that hides any single one, and groups of fewer than {} are left out.",
-            caller.group_min
+            "Figures about students are given with a small uncertainty that hides any single one, and groups of fewer than {least} are left \
+             out. A figure is empty where fewer than {least} contribute anything but zero to it.",
+            least = caller.group_min
         )]
     };
     Ok(Guarded { plan: careful.optimize(&plan)?, warnings })
