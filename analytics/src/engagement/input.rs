@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt8Array, UInt32Array};
 use arrow::datatypes::{Field, Schema};
 use rollcall_model::schedule::Span;
+use rollcall_model::time::UtcMillis;
 
 use super::definition::Parameters;
 
@@ -37,12 +38,15 @@ pub struct WindowRow {
     pub is_restricted: bool,
 }
 
-/// A stretch of a meeting in which a student is present, as far as attendance knows; several for whoever came back.
+/// A stretch of a meeting in which a student is present, as far as attendance knows; several for whoever came back, which do
+/// not touch.
 #[derive(Clone, Copy, Debug)]
 pub struct PresenceRow {
     pub meeting: u32,
     pub student: u32,
     pub span: Span,
+    /// When the student's stretch before this one ended.
+    pub previous: Option<UtcMillis>,
 }
 
 /// From an event of a student to the next one.
@@ -134,6 +138,7 @@ impl Input {
             ("s", number(rows.iter().map(|row| row.student))),
             ("since", instant(rows.iter().map(|row| row.span.starts.0))),
             ("until", instant(rows.iter().map(|row| row.span.ends.0))),
+            ("previous", instant(rows.iter().map(|row| row.previous.map_or(i64::MIN, |previous| previous.0)))),
         ])
     }
 

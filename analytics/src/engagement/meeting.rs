@@ -291,6 +291,13 @@ impl Meeting {
     /// Takes who is present and when, several times for whoever came back; every window with events whose class that changes is touched.
     pub fn set_presence(&mut self, mut presence: Vec<(u32, Span)>) {
         presence.sort_unstable_by_key(|(student, span)| (*student, span.starts));
+        presence.dedup_by(|(student, span), (other, kept)| {
+            let is_one = student == other && span.starts <= kept.ends;
+            if is_one {
+                kept.ends = kept.ends.max(span.ends);
+            }
+            is_one
+        });
         if presence == self.presence {
             return;
         }
@@ -322,8 +329,10 @@ impl Meeting {
         let base = numbers.students;
         numbers.meetings += 1;
         numbers.students += self.plan.students.len() as u32;
-        for (student, span) in &self.presence {
-            input.presence.push(PresenceRow { meeting, student: base + student, span: *span });
+        let mut before: Option<(u32, Span)> = None;
+        for (student, span) in self.presence.iter().copied() {
+            let previous = before.replace((student, span)).filter(|(other, _)| *other == student).map(|(_, span)| span.ends);
+            input.presence.push(PresenceRow { meeting, student: base + student, span, previous });
         }
         let resources: Vec<u32> = self.quizzes.resources.iter().map(|name| numbers.resource(name)).collect();
         for quiz in self.quizzes.decisive() {

@@ -274,6 +274,12 @@ fn who_leaves_and_comes_back_counts_in_the_windows_of_both_stays() {
     assert_eq!(windows.iter().map(|window| (window.present, window.with_data)).collect::<Vec<_>>(), [(2, 2), (1, 1), (2, 2)]);
     assert_eq!(windows.iter().map(|window| window.active_ms).collect::<Vec<_>>(), [60_000, 30_000, 40_000]);
     assert_eq!(windows.iter().map(|window| window.events).collect::<Vec<_>>(), [4, 2, 4]);
+    // Out for three minutes within the first window, and said to be there twice at once: still once in each.
+    let stays = [Span::new(span.starts, at(10)), Span::new(at(70), at(200)), Span::new(at(130), span.ends), span];
+    class.meeting.set_presence(stays.into_iter().zip([0, 0, 0, 1]).map(|(span, student)| (student, span)).collect());
+    let windows = class.windows();
+    assert_eq!(windows.iter().map(|window| (window.present, window.with_data)).collect::<Vec<_>>(), [(2, 2); 3]);
+    assert_eq!(windows.iter().map(|window| window.events).collect::<Vec<_>>(), [4, 4, 4]);
 }
 
 /// A gate's clock and a tablet's are not the same to the second, and a mark says no instant.
