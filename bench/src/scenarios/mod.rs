@@ -60,7 +60,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "scan-to-board",
-        about: "scan published to delta received by a WebSocket subscriber, idle and beside telemetry",
+        about: "scan published to delta received by a WebSocket subscriber, idle, beside telemetry, beside heavy queries",
         run: |settings| Box::pin(scan_to_board::run(settings)),
     },
     Scenario {

@@ -1,13 +1,17 @@
 //! `scan-to-board`: how long after its time to be sent a scan is on the board of a WebSocket subscriber, durable write included.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
+use reqwest::{Method, StatusCode};
 use rollcall_tests::district::{self, District, now_ms};
 use rollcall_tests::{Instance, Live};
 use rumqttc::{AsyncClient, MqttOptions, QoS};
+use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Settings;
@@ -23,20 +27,39 @@ use crate::table::{Latency, Row};
 const STUDENTS: u32 = 240;
 const ARRIVALS_PER_S: u32 = 40;
 
-/// Telemetry beside the arrivals, in events a second; one run each.
-const BACKGROUNDS: [u64; 2] = [0, 100_000];
+/// What is done beside the arrivals; one run each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// Telemetry in events a second.
+    Telemetry(u64),
+    /// Queries that end by their limits only, as many as the server runs at a time.
+    Bombs,
+}
+
+const RUNS: [Beside; 3] = [Beside::Nothing, Beside::Telemetry(100_000), Beside::Bombs];
+
+/// Two accounts with four queries each: all turns of a server with its defaults.
+const BOMB_ACCOUNTS: [&str; 2] = ["first@bench.example", "second@bench.example"];
+const BOMBS: [&str; 4] = [
+    "select count(*) from generate_series(1, 1000000) a cross join generate_series(1, 1000000) b where a.value + b.value < 0",
+    "select max(sin(a.value) * cos(b.value)) from generate_series(1, 1000000) a cross join generate_series(1, 1000000) b",
+    "select count(distinct a.value * b.value) from generate_series(1, 1000000) a cross join generate_series(1, 1000) b",
+    "select max(n) from (select row_number() over (order by -a.value * b.value) as n
+        from generate_series(1, 1000000) a cross join generate_series(1, 1000) b) c",
+];
 const BACKGROUND_DEVICES: usize = 20;
 const BACKGROUND_EVENTS_PER_MESSAGE: usize = 10;
 
 pub async fn run(_settings: Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for background in BACKGROUNDS {
-        rows.push(once(background).await?);
+    for beside in RUNS {
+        rows.push(once(beside).await?);
     }
     Ok(rows)
 }
 
-async fn once(background: u64) -> Result<Row> {
+async fn once(beside: Beside) -> Result<Row> {
     let server = Fresh::start("")?;
     let idle_mib = machine::memory_mib(server.instance.pid())?;
     let sync_ms = machine::fdatasync_time(&server.data())?.as_secs_f64() * 1000.0;
@@ -52,15 +75,24 @@ async fn once(background: u64) -> Result<Row> {
     }
     live.until("all snapshots", 30, |live| live.boards.len() == meeting.len()).await?;
 
-    let load = start_load(&server, &district, background)?;
+    let load = start_load(&server, &district, beside)?;
+    let bombs = if beside == Beside::Bombs { start_bombs(&server, &district).await? } else { JoinSet::new() };
     let meter = server.meter()?;
     let began = Instant::now();
     let latencies = arrivals(&server.instance, &district, &mut live).await?;
     let seconds = began.elapsed().as_secs_f64();
     let cost = meter.end(latencies.len())?;
-    let what = if background == 0 { "idle".to_owned() } else { format!("beside {background} telemetry/s") };
+    let (what, bar_ms) = match beside {
+        Beside::Nothing => ("idle".to_owned(), 15.0),
+        Beside::Telemetry(events_per_s) => (format!("beside {events_per_s} telemetry/s"), 40.0),
+        Beside::Bombs => (format!("beside {} queries that end by their limits", bombs.len()), 40.0),
+    };
+    if beside == Beside::Bombs {
+        let (status, answer) = session.request(Method::POST, "/sql", Some(&json!({"sql": "select 1"}))).await?;
+        ensure!(status == StatusCode::TOO_MANY_REQUESTS, "not every turn was taken by a bomb: {status}: {answer}");
+    }
+    drop(bombs);
     let latency = Latency::of(&latencies);
-    let bar_ms = if background == 0 { 15.0 } else { 40.0 };
     let mut row = Row::new("scan-to-board", what, latencies.len(), seconds)
         .latency(latency)
         .cost(cost)
@@ -77,10 +109,25 @@ async fn once(background: u64) -> Result<Row> {
     Ok(row)
 }
 
-fn start_load(server: &Fresh, district: &District, events_per_s: u64) -> Result<Option<Running>> {
-    if events_per_s == 0 {
-        return Ok(None);
+/// Asks them again and again, each when it has ended, until the set is dropped.
+async fn start_bombs(server: &Fresh, district: &District) -> Result<JoinSet<()>> {
+    let mut bombs = JoinSet::new();
+    for email in BOMB_ACCOUNTS {
+        district.account(&server.instance, email, "office", None)?;
+        let session = Arc::new(District::sign_in(&server.instance, email).await?);
+        for sql in BOMBS {
+            let session = session.clone();
+            bombs.spawn(async move {
+                let question = json!({"sql": sql});
+                while session.request(Method::POST, "/sql", Some(&question)).await.is_ok() {}
+            });
+        }
     }
+    Ok(bombs)
+}
+
+fn start_load(server: &Fresh, district: &District, beside: Beside) -> Result<Option<Running>> {
+    let Beside::Telemetry(events_per_s) = beside else { return Ok(None) };
     let devices = server.dir().join("load-devices");
     load::write_devices(&devices, &server.devices(district, "wearable", "Load", BACKGROUND_DEVICES)?)?;
     let options = flood::Options {
