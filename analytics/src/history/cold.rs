@@ -37,6 +37,9 @@ use crate::sealed::Sealed;
 /// Footer and indexes of a file of a million rows; saves a request a file when the guess is enough.
 const FOOTER_BYTES: usize = 64 * 1024;
 
+/// Files of which picked rows are read at the same time. There is more to wait for than to do: each is a short request.
+const PICKED_AT_ONCE: usize = 8;
+
 /// What the manifest knows of each file, column by column.
 struct Known<'a>(&'a [Arc<FileEntry>], &'a SchemaRef);
 
@@ -169,7 +172,7 @@ pub(super) fn plan_picked(core: &Core, session: &dyn Session, picked: &[Picked],
     let parts = FileGroup::new(picked.iter().map(part).collect::<Result<_>>()?);
     let read = scan::with_columns_of(&exact, schema, projection);
     let scan = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
-        .with_file_groups(parts.split_files(session.config().target_partitions().max(1)))
+        .with_file_groups(parts.split_files(PICKED_AT_ONCE))
         .with_statistics(Statistics::new_unknown(schema))
         .with_projection_indices(Some(read))?
         .build();
