@@ -50,6 +50,8 @@ mod id_filter;
 mod manifest;
 mod marks;
 mod metrics;
+#[cfg(target_os = "linux")]
+mod page_cache;
 mod picked;
 mod place;
 mod reader;

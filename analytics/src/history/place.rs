@@ -16,6 +16,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use url::Url;
 
 use super::error::{HistoryError, blocking};
+#[cfg(target_os = "linux")]
+use super::page_cache::PageCached;
 
 /// Environment variables that hold addresses and credentials of object stores.
 const CREDENTIAL_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
@@ -53,7 +55,7 @@ impl Place {
         let folder = folder.canonicalize().map_err(disk)?;
         let prefix = Path::from_absolute_path(&folder).map_err(|error| HistoryError::Configuration(error.to_string()))?;
         let shown = folder.display().to_string();
-        let store = Arc::new(LocalFileSystem::new());
+        let store = local_store(&folder);
         Ok(Self { store, url: ObjectStoreUrl::local_filesystem(), prefix, folder: Some(folder), shown })
     }
 
@@ -187,6 +189,19 @@ impl Place {
         let found = self.store.list(Some(&self.prefix)).map_ok(|meta| Listed { path: self.path(&meta.location), bytes: meta.size });
         Ok(found.try_collect().await?)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn local_store(folder: &FilePath) -> Arc<dyn ObjectStore> {
+    match PageCached::of(folder) {
+        Some(store) => Arc::new(store),
+        None => Arc::new(LocalFileSystem::new()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn local_store(_folder: &FilePath) -> Arc<dyn ObjectStore> {
+    Arc::new(LocalFileSystem::new())
 }
 
 fn sync(path: &FilePath) -> Result<(), HistoryError> {
