@@ -22,10 +22,10 @@ use super::rows::id;
 const ROWS_OF_A_RUN_MIN: usize = 8;
 
 /// Indexes that are kept in memory over all queries; the least recently used go first.
-const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const KEPT_BYTES_MAX: u64 = 96 * 1024 * 1024;
 
-/// Fingerprints that one step of the processor's widest instructions is made of, a few times over.
-const COMPARED_AT_ONCE: usize = 64;
+/// Runs are looked up by the first bits of their fingerprint: a file of a million rows has some two hundred runs of the same.
+const GROUP_BITS: u32 = 8;
 
 /// Bytes of one number.
 const WORD: usize = size_of::<u32>();
@@ -43,6 +43,19 @@ pub(super) struct Runs {
     fingerprints: Vec<u32>,
     /// One past the last row of each.
     ends: Vec<u32>,
+}
+
+/// The same, to find people in.
+pub(super) struct Lookup {
+    /// Each run's fingerprint, and which of the runs it is: those of a group stand together, in the order of the file.
+    runs: Vec<(u32, u32)>,
+    /// Where each group begins, and the end of the last.
+    groups: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+fn group(fingerprint: u32) -> usize {
+    (fingerprint >> (u32::BITS - GROUP_BITS)) as usize
 }
 
 /// An even distribution whatever the ids are made of.
@@ -124,21 +137,40 @@ impl Runs {
         }
         (lengths.is_empty() && u64::from(end) == rows).then_some(Self { fingerprints, ends })
     }
+}
 
-    /// The rows in which one of these people may stand: runs that touch are one.
+impl From<Runs> for Lookup {
+    fn from(Runs { fingerprints, ends }: Runs) -> Self {
+        let mut groups = vec![0; (1 << GROUP_BITS) + 1];
+        for fingerprint in &fingerprints {
+            groups[group(*fingerprint) + 1] += 1;
+        }
+        for at in 1..groups.len() {
+            groups[at] += groups[at - 1];
+        }
+        let mut next = groups.clone();
+        let mut runs = vec![(0, 0); fingerprints.len()];
+        for (fingerprint, at) in fingerprints.into_iter().zip(0..) {
+            let free = &mut next[group(fingerprint)];
+            runs[*free as usize] = (fingerprint, at);
+            *free += 1;
+        }
+        Self { runs, groups, ends }
+    }
+}
+
+impl Lookup {
+    /// The rows in which one of these people may stand, in order: runs that touch are one.
     pub fn rows_of(&self, people: &[[u8; 16]]) -> Vec<Range<usize>> {
         let mut wanted: Vec<u32> = people.iter().map(|person| fingerprint(*person)).collect();
         wanted.sort_unstable();
-        let is_wanted = |fingerprint: &u32| match wanted.as_slice() {
-            [one] => fingerprint == one,
-            several => several.binary_search(fingerprint).is_ok(),
-        };
-        // Most have nobody: all of a few are compared at once, and looked at one by one only if there is somebody.
-        let few = self.fingerprints.chunks(COMPARED_AT_ONCE).enumerate();
-        let found = few.filter(|(_, few)| few.iter().fold(false, |found, fingerprint| found | is_wanted(fingerprint)));
-        let found = found.flat_map(|(at, few)| (at * COMPARED_AT_ONCE..).zip(few)).filter(|(_, fingerprint)| is_wanted(fingerprint));
+        wanted.dedup();
+        let of_group = |wanted: u32| &self.runs[self.groups[group(wanted)] as usize..self.groups[group(wanted) + 1] as usize];
+        let found = wanted.iter().flat_map(|wanted| of_group(*wanted).iter().filter(move |(fingerprint, _)| fingerprint == wanted));
+        let mut found: Vec<usize> = found.map(|(_, at)| *at as usize).collect();
+        found.sort_unstable();
         let mut rows: Vec<Range<usize>> = Vec::new();
-        for (at, _) in found {
+        for at in found {
             let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
             let end = self.ends[at] as usize;
             match rows.last_mut().filter(|last| last.end == start) {
@@ -150,23 +182,23 @@ impl Runs {
     }
 
     fn bytes(&self) -> usize {
-        (self.fingerprints.len() + self.ends.len()) * WORD
+        size_of_val(self.runs.as_slice()) + size_of_val(self.groups.as_slice()) + size_of_val(self.ends.as_slice())
     }
 }
 
 /// The indexes that queries have in common. A file is written once under its name, so they never change.
-pub(super) struct KeptRuns(Cache<String, Arc<Runs>>);
+pub(super) struct KeptRuns(Cache<String, Arc<Lookup>>);
 
 impl KeptRuns {
     pub fn new() -> Self {
-        let weight = |_: &String, runs: &Arc<Runs>| u32::try_from(runs.bytes()).unwrap_or(u32::MAX);
+        let weight = |_: &String, runs: &Arc<Lookup>| u32::try_from(runs.bytes()).unwrap_or(u32::MAX);
         Self(Cache::builder().name("people's runs in history").weigher(weight).max_capacity(KEPT_BYTES_MAX).build())
     }
 }
 
 impl Core {
     /// The index of a file; `None`: it has none, or none that can be used.
-    pub(super) async fn runs(&self, file: &FileEntry) -> Option<Arc<Runs>> {
+    pub(super) async fn runs(&self, file: &FileEntry) -> Option<Arc<Lookup>> {
         let Extent { start, length } = file.runs?;
         if let Some(runs) = self.runs.0.get(&file.path) {
             return Some(runs);
@@ -178,7 +210,7 @@ impl Core {
         };
         match runs {
             Ok(runs) => {
-                let runs = Arc::new(runs);
+                let runs = Arc::new(Lookup::from(runs));
                 self.runs.0.insert(file.path.clone(), Arc::clone(&runs));
                 Some(runs)
             }
@@ -209,8 +241,23 @@ mod tests {
         let runs = Runs::of(&column(&worn)).unwrap();
         assert_eq!(runs.ends.len(), 8);
         assert_eq!(runs.encode().len(), 2 * WORD + 8 * (WORD + 1));
+        let runs = Lookup::from(runs);
         assert_eq!(runs.rows_of(&[[3; 16]]), [24..32]);
         assert_eq!(runs.rows_of(&[[3; 16], [9; 16], [4; 16], [0; 16]]), [0..8, 24..40]);
+    }
+
+    /// Some groups have several of these, so that each must be told from its neighbours.
+    #[test]
+    fn everybody_of_many_is_found_where_they_stand() {
+        let person = |number: usize| u128::from(number as u64 * 7 + 1).to_be_bytes();
+        let people: Vec<[u8; 16]> = (0..2_000).map(person).collect();
+        let rows = people.iter().flat_map(|person| std::iter::repeat_n(person, ROWS_OF_A_RUN_MIN));
+        let lookup = Lookup::from(Runs::of(&FixedSizeBinaryArray::try_from_iter(rows).unwrap()).unwrap());
+        for (number, person) in people.iter().enumerate() {
+            assert_eq!(lookup.rows_of(&[*person]), [number * ROWS_OF_A_RUN_MIN..(number + 1) * ROWS_OF_A_RUN_MIN], "{number}");
+        }
+        assert_eq!(lookup.rows_of(&people), [0..people.len() * ROWS_OF_A_RUN_MIN]);
+        assert_eq!(lookup.rows_of(&[person(5_000), people[0], people[0]]), [0..ROWS_OF_A_RUN_MIN]);
     }
 
     proptest! {
@@ -230,7 +277,7 @@ mod tests {
             let read = Runs::decode(&bytes, people.len() as u64).unwrap();
             prop_assert_eq!(&read, &made);
             let ids: Vec<[u8; 16]> = asked.iter().map(|person| [*person; 16]).collect();
-            let given = read.rows_of(&ids);
+            let given = Lookup::from(read).rows_of(&ids);
             // So few people have fingerprints of their own, so the rows are exact.
             let expected: Vec<usize> = (0..people.len()).filter(|row| people[*row].is_some_and(|person| asked.contains(&person))).collect();
             let listed: Vec<usize> = given.iter().cloned().flatten().filter(|row| people[*row].is_some()).collect();
