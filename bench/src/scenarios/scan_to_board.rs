@@ -12,7 +12,7 @@ use rollcall_tests::{Instance, Live};
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Settings;
 use crate::fresh::Fresh;
@@ -48,6 +48,8 @@ const BOMBS: [&str; 4] = [
     "select max(n) from (select row_number() over (order by -a.value * b.value) as n
         from generate_series(1, 1000000) a cross join generate_series(1, 1000) b) c",
 ];
+/// A query that finds no turn is asked again after this.
+const AFTER_REFUSAL: Duration = Duration::from_millis(20);
 const BACKGROUND_DEVICES: usize = 20;
 const BACKGROUND_EVENTS_PER_MESSAGE: usize = 10;
 
@@ -119,7 +121,11 @@ async fn start_bombs(server: &Fresh, district: &District) -> Result<JoinSet<()>>
             let session = session.clone();
             bombs.spawn(async move {
                 let question = json!({"sql": sql});
-                while session.request(Method::POST, "/sql", Some(&question)).await.is_ok() {}
+                while let Ok((status, _)) = session.request(Method::POST, "/sql", Some(&question)).await {
+                    if status == StatusCode::TOO_MANY_REQUESTS {
+                        sleep(AFTER_REFUSAL).await;
+                    }
+                }
             });
         }
     }
