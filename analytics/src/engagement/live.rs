@@ -17,7 +17,7 @@ use rollcall_stream::{EventBatch, telemetry};
 use super::calculate::{Output, calculate};
 use super::input::Input;
 use super::known::{ALREADY_HELD, Known};
-use super::meeting::{Meeting, MeetingPlan, Numbers};
+use super::meeting::{Class, Meeting, MeetingPlan, Numbers};
 use super::seam::{ClassView, DayPresence, MeetingCut, Present, StudentRecord, WindowRecord};
 use crate::attendance::{DayKey, SchoolInfo};
 
@@ -44,6 +44,8 @@ pub(super) struct Held {
 pub(super) struct Day {
     pub key: DayKey,
     pub meetings: Vec<Held>,
+    /// Where each class and each person is among the meetings.
+    by_class: HashMap<Class, u32>,
     by_person: HashMap<PersonId, Vec<u32>>,
     /// The day has had a plan, so that one that comes now is another.
     is_planned: bool,
@@ -262,13 +264,12 @@ impl Live {
         // "As before" is no answer for meetings that were planned after the question.
         let Some(present) = said.present else { return };
         day.presence = Some(said.version);
-        let mut by_meeting: HashMap<_, Vec<Present>> = HashMap::new();
+        let mut by_class: HashMap<Class, Vec<Present>> = HashMap::new();
         for one in present {
-            by_meeting.entry((one.section, one.period)).or_default().push(one);
+            by_class.entry((one.section, one.period)).or_default().push(one);
         }
         for (held, place) in day.meetings.iter_mut().zip(0..) {
-            let key_of = (held.meeting.plan.section, held.meeting.plan.period);
-            set_presence(held, by_meeting.get(&key_of).map_or(&[], Vec::as_slice));
+            set_presence(held, by_class.get(&held.meeting.plan.class()).map_or(&[], Vec::as_slice));
             if !held.meeting.touched.is_empty() {
                 self.busy.insert((key, place));
             }
@@ -393,8 +394,8 @@ impl Live {
                 self.withdrawn.remove(&key);
                 continue;
             };
-            let is_of = |held: &&mut Held| (held.meeting.plan.section, held.meeting.plan.period) == (key.section, key.period);
-            let held = self.days.get_mut(&key.day).and_then(|day| day.meetings.iter_mut().find(is_of));
+            let place = self.days.get(&key.day).and_then(|day| day.by_class.get(&(key.section, key.period)));
+            let held = place.copied().and_then(|place| held_mut(&mut self.days, (key.day, place)));
             let Some(known) = held.and_then(|held| held.windows.get_mut(&key.slot)) else { continue };
             known.saved = Some(version);
             if known.version == version {

@@ -26,6 +26,9 @@ use super::slot::{Event, Reading, Slot};
 /// and counted, so that a tablet gone wild cannot fill the memory.
 pub const WINDOW_EVENTS_MAX: usize = 30_000;
 
+/// What meets: of a day, there is one meeting of each.
+pub type Class = (SectionId, PeriodId);
+
 /// One student of a meeting and the purposes for which there is consent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Student {
@@ -64,6 +67,10 @@ pub struct MeetingPlan {
 }
 
 impl MeetingPlan {
+    pub fn class(&self) -> Class {
+        (self.section, self.period)
+    }
+
     /// The beginnings of the windows that the meeting touches.
     pub fn slots(&self) -> impl Iterator<Item = UtcMillis> + use<> {
         let (first, ends) = (slot_of(self.span.starts).0, self.span.ends.0);

@@ -1,14 +1,15 @@
 //! Which days and meetings are in memory: today of every school, past days that late events touch, and what of them is dropped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use rollcall_model::limits::CLOCK_SKEW_MAX_MS;
 use rollcall_model::schedule::{Span, date_span, local_date};
 use rollcall_model::time::UtcMillis;
 
-use super::{Day, Held, Live, Load, Place, School, SchoolKey, WindowKey};
+use super::{Class, Day, Held, Live, Load, Place, School, SchoolKey, WindowKey};
 use crate::attendance::DayKey;
+use crate::engagement::meeting::MeetingPlan;
 use crate::engagement::seam::ClassDay;
 
 /// Most events of all meetings together that are kept before meetings that are over are dropped, longest over first. At
@@ -90,8 +91,8 @@ impl Live {
             return;
         }
         let plan = self.view.day(key).unwrap_or_default();
-        let (meetings, by_person) = Default::default();
-        self.days.insert(key, Day { key, meetings, by_person, is_planned: false, presence: None, used: self.turns });
+        let (meetings, by_class, by_person) = Default::default();
+        self.days.insert(key, Day { key, meetings, by_class, by_person, is_planned: false, presence: None, used: self.turns });
         self.replan(key, &plan);
     }
 
@@ -102,62 +103,86 @@ impl Live {
         if day.meetings.iter().map(|held| &held.meeting.plan).eq(&plan.meetings) {
             return;
         }
-        let meetings = std::mem::take(&mut day.meetings).into_iter();
-        let mut before: HashMap<_, Held> = meetings.map(|held| ((held.meeting.plan.section, held.meeting.plan.period), held)).collect();
-        // Of a past day it is not known whether its plan was another or the roster has lost it since.
-        if self.schools.get(&(key.district, key.school)).is_some_and(|school| school.today == key) {
-            for held in before.values() {
-                let plan = &held.meeting.plan;
-                let is_over = |slot: &UtcMillis| plan.window(*slot).ends.plus_ms(plan.parameters.settle_ms) <= self.received_until;
-                self.withdrawn.extend(plan.slots().filter(is_over).map(|slot| (WindowKey::of(key, plan, slot), Arc::clone(plan))));
-            }
-        }
-        self.busy.retain(|(busy, _)| *busy != key);
         let is_replanned = std::mem::replace(&mut day.is_planned, true);
+        let before = std::mem::take(&mut day.meetings).into_iter();
+        let mut before: HashMap<Class, Held> = before.map(|held| (held.meeting.plan.class(), held)).collect();
+        self.busy.retain(|(busy, _)| *busy != key);
+        let mut meetings = Vec::with_capacity(plan.meetings.len());
         for (meeting, place) in plan.meetings.iter().zip(0_u32..) {
-            let known = before.remove(&(meeting.section, meeting.period));
+            let known = before.remove(&meeting.class());
             let was_used = known.as_ref().is_some_and(|held| held.meeting.size() > 0 || !held.windows.is_empty());
-            let (kept, replaced) = match known {
-                Some(held) if held.meeting.plan == *meeting => (Some(held), None),
-                other => (None, other),
-            };
+            let is_kept = known.as_ref().is_some_and(|held| held.meeting.plan == *meeting);
             // What has begun is calculated anew from what is stored: a consent, a list or a schedule that comes now holds
             // for the day.
             let may_have_begun = meeting.reach().starts <= self.now.plus_ms(CLOCK_SKEW_MAX_MS);
-            let is_anew = was_used || is_replanned && kept.is_none() && may_have_begun;
-            let is_kept = kept.is_some();
-            let load = if may_have_begun || was_used { Load::Needed } else { Load::Whole };
-            let mut held = kept.unwrap_or_else(|| Held::new(meeting.clone(), load));
-            // What was published of the meeting is calculated anew, also where nothing is left to calculate it from.
-            let mut published = replaced.map(|held| held.windows).unwrap_or_default();
-            for slot in meeting.slots() {
-                let was_withdrawn = self.withdrawn.remove(&WindowKey::of(key, meeting, slot)).is_some();
-                let known = published.remove(&slot);
-                if known.is_some() || was_withdrawn && !is_kept {
-                    held.meeting.touch(slot, None);
+            let mut held = match known {
+                Some(held) if is_kept => held,
+                replaced => {
+                    let load = if may_have_begun || was_used { Load::Needed } else { Load::Whole };
+                    self.in_place_of(replaced, key, Held::new(meeting.clone(), load))
                 }
-                held.windows.extend(known.map(|known| (slot, known)));
-            }
-            if is_anew {
+            };
+            if was_used || is_replanned && !is_kept && may_have_begun {
                 self.busy.insert((key, place));
-            }
-            if held.load == Load::Needed && is_anew {
-                held.load = Load::Loading;
+                if held.load == Load::Needed {
+                    held.load = Load::Loading;
+                }
             }
             if held.load == Load::Loading {
                 // One that was on its way may come to another place now.
                 self.loads.push((key, place));
             }
-            day.meetings.push(held);
+            meetings.push(held);
         }
-        day.by_person.clear();
-        for (held, place) in day.meetings.iter().zip(0_u32..) {
-            let plan = &held.meeting.plan;
-            for person in plan.students.iter().map(|student| student.person).chain(plan.teachers.iter().copied()) {
-                day.by_person.entry(person).or_default().push(place);
-            }
-        }
+        before.values().for_each(|held| self.withdraw(key, &held.meeting.plan));
+        let Some(day) = self.days.get_mut(&key) else { return };
+        day.meetings = meetings;
+        day.index();
         // The new meetings have not heard who is present.
         day.presence = None;
+    }
+
+    /// A meeting that was planned anew: what was published of it is calculated again, also where nothing is left to calculate it from.
+    fn in_place_of(&mut self, replaced: Option<Held>, key: DayKey, mut held: Held) -> Held {
+        let mut published = BTreeMap::new();
+        if let Some(replaced) = replaced {
+            self.withdraw(key, &replaced.meeting.plan);
+            published = replaced.windows;
+        }
+        let plan = Arc::clone(&held.meeting.plan);
+        for slot in plan.slots() {
+            let was_withdrawn = self.withdrawn.remove(&WindowKey::of(key, &plan, slot)).is_some();
+            let known = published.remove(&slot);
+            if known.is_some() || was_withdrawn {
+                held.meeting.touch(slot, None);
+            }
+            held.windows.extend(known.map(|known| (slot, known)));
+        }
+        held
+    }
+
+    /// Takes the windows of a plan that are over, and so may be in history, out of it. Of a past day none: it is not known whether
+    /// its plan was another or the roster has lost it since.
+    fn withdraw(&mut self, key: DayKey, plan: &Arc<MeetingPlan>) {
+        if self.schools.get(&(key.district, key.school)).is_none_or(|school| school.today != key) {
+            return;
+        }
+        let is_over = |slot: &UtcMillis| plan.window(*slot).ends.plus_ms(plan.parameters.settle_ms) <= self.received_until;
+        self.withdrawn.extend(plan.slots().filter(is_over).map(|slot| (WindowKey::of(key, plan, slot), Arc::clone(plan))));
+    }
+}
+
+impl Day {
+    /// Notes where each class and each person is among the meetings.
+    fn index(&mut self) {
+        self.by_class.clear();
+        self.by_person.clear();
+        for (held, place) in self.meetings.iter().zip(0_u32..) {
+            let plan = &held.meeting.plan;
+            self.by_class.insert(plan.class(), place);
+            for person in plan.students.iter().map(|student| student.person).chain(plan.teachers.iter().copied()) {
+                self.by_person.entry(person).or_default().push(place);
+            }
+        }
     }
 }
