@@ -25,11 +25,12 @@ pub(crate) fn students(town: &Town) -> Vec<PersonId> {
 async fn mark(town: &Town, students: &[PersonId], status: &str) {
     let values = students.iter().map(|student| {
         format!(
-            "('{}', gen_random_uuid(), '{}', '{}', '{}', '{status}', 'office', gen_random_uuid(), now(), 1000003000 + {})",
+            "('{}', gen_random_uuid(), '{}', '{}', '{}', '{status}', 'office', gen_random_uuid(), '{}', 1000003000 + {})",
             town.own.district,
             town.own.school,
             student,
             day(town),
+            town.clock.now().to_chrono().unwrap(),
             student.0.as_u128() % 100_000
         )
     });

@@ -64,6 +64,7 @@ async fn another_district_is_not_there_whatever_is_written() -> Result<()> {
             event
         })
         .collect();
+    other.until_known(&asked.instance).await?;
     let request = reqwest::Client::new().post(format!("{}/ingest/v1", asked.instance.http)).json(&sent);
     let request = request.header("authorization", format!("Bearer {}:{}", other.gate.id, other.gate.token));
     let accepted: Value = request.send().await?.error_for_status()?.json().await?;
