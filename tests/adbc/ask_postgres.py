@@ -67,7 +67,17 @@ def cancel(connection, step):
         waiting.join()
 
 
-STEPS = {"query": query, "noticed": noticed, "transaction": transaction, "cancel": cancel}
+def prepare(connection, step):
+    """Prepares statements under names of their own until one is refused; how many were kept, and why no more."""
+    text = "select 1 /*" + "x" * step.get("length", 0) + "*/"
+    for number in range(step["prepare"]):
+        result = connection.pgconn.prepare(f"p{number}".encode(), text.encode())
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            return {"kept": number, "code": result.error_field(psycopg.pq.DiagnosticField.SQLSTATE).decode()}
+    return {"kept": step["prepare"]}
+
+
+STEPS = {"query": query, "prepare": prepare, "noticed": noticed, "transaction": transaction, "cancel": cancel}
 
 
 def main() -> None:

@@ -68,7 +68,12 @@ pub fn warning(message: &str) -> ErrorInfo {
 }
 
 pub fn refused(message: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), "0A000".to_owned(), message)))
+    wrong("0A000", message)
+}
+
+/// An error with a code of PostgreSQL.
+pub fn wrong(code: &str, message: String) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
 }
 
 /// An error of the API: its sentence, the code of PostgreSQL that is nearest, and the place in the text.
@@ -79,6 +84,7 @@ pub fn said(error: &ApiError, sql: &str) -> PgWireError {
         "sql_limit" => "54000",
         "sql_busy" => "53300",
         "sql_data" => "22000",
+        "sql_changed" => "40001",
         "sql_stopped" => "57P01",
         "unauthenticated" => "28000",
         _ => "XX000",

@@ -14,6 +14,7 @@ use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
 use datafusion_postgres::pgwire::api::results::{FieldInfo, Response, Tag};
 use datafusion_postgres::pgwire::api::stmt::QueryParser;
+use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::api::{
     ClientInfo, METADATA_USER, PgWireConnectionState, PgWireServerHandlers, PidSecretKeyGenerator, RandomPidSecretKeyGenerator, Type,
 };
@@ -27,6 +28,7 @@ use rollcall_analytics::query::{Description, Question, Surroundings};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{self, Cursors, Order};
+use super::kept::Kept;
 use super::late::Late;
 use super::word::{self, DISCARD_ALL, Word};
 use super::{answer, catalog, parameters, rows};
@@ -65,6 +67,7 @@ pub struct Connection {
     /// What is to be said after the rows that run.
     pub late: Late,
     cursors: Cursors,
+    pub kept: Mutex<Kept>,
 }
 
 /// A statement as it is kept between its parsing and its execution.
@@ -89,6 +92,7 @@ impl Connection {
             around: Mutex::default(),
             late: Late::default(),
             cursors: Cursors::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -219,10 +223,14 @@ impl Connection {
         Ok(answer)
     }
 
-    pub fn respond(&self, word: Word) -> PgWireResult<Response> {
-        match word {
+    pub fn respond(&self, store: &impl PortalStore, word: Word) -> PgWireResult<Response> {
+        match &word {
             Word::Begin => self.cursors.begin(),
-            Word::Done(DISCARD_ALL) => self.cursors.close(None)?,
+            Word::Done(DISCARD_ALL) => {
+                self.cursors.close(None)?;
+                self.kept.lock().deallocate(store, None)?;
+            }
+            Word::Deallocate(name) => self.kept.lock().deallocate(store, name.as_deref())?,
             _ => {}
         }
         respond(word)
@@ -247,6 +255,7 @@ impl Drop for Connection {
 fn respond(word: Word) -> PgWireResult<Response> {
     match word {
         Word::Done(tag) => Ok(Response::Execution(Tag::new(tag))),
+        Word::Deallocate(_) => Ok(Response::Execution(Tag::new("DEALLOCATE"))),
         Word::Begin => Ok(Response::TransactionStart(Tag::new("BEGIN"))),
         Word::End(tag) => Ok(Response::TransactionEnd(Tag::new(tag))),
         Word::Back => Ok(Response::TransactionStart(Tag::new("ROLLBACK"))),

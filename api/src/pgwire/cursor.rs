@@ -11,12 +11,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::{FieldInfo, QueryResponse, Response};
-use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::answer::wrong;
 use super::late::Late;
 use super::{answer, rows};
 use crate::query::Answer;
@@ -72,7 +73,8 @@ pub fn read(sql: &str) -> Option<Order> {
     }
 }
 
-fn name(word: &str) -> String {
+/// The name that a word of a text means.
+pub fn name(word: &str) -> String {
     match word.strip_prefix('"').and_then(|word| word.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
         None => word.to_ascii_lowercase(),
@@ -101,10 +103,6 @@ pub struct Cursors(Arc<Mutex<HashMap<String, Opened>>>);
 struct Taking {
     cursor: OwnedMutexGuard<Cursor>,
     left: usize,
-}
-
-fn wrong(code: &str, message: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
 }
 
 fn unknown(name: &str) -> PgWireError {

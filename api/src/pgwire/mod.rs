@@ -10,12 +10,14 @@
 //! - What must be said with a result (a file of history that cannot be read, figures with noise) comes as a `WARNING` before it; what is
 //!   found while its rows come (a worker that was lost), after the last of them.
 //! - Cursors (`DECLARE`, `FETCH`, `CLOSE`) go forward over the rows of a query that runs meanwhile.
+//! - A connection keeps a number of prepared statements and portals, which is bounded.
 //! - A query ends when its client cancels it (psql's Ctrl-C) or is gone.
 
 mod answer;
 mod catalog;
 mod connection;
 mod cursor;
+mod kept;
 mod late;
 mod parameters;
 mod portal;

@@ -67,7 +67,7 @@ impl ExtendedQueryHandler for Extended {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         match &portal.statement.statement {
-            Said::Word(word) => self.0.respond(word.clone()),
+            Said::Word(word) => self.0.respond(client.portal_store(), word.clone()),
             Said::Order(order) => self.0.order(client, order.clone(), &portal.result_column_format).await,
             Said::Question { sql, described } => {
                 let values = parameters::values(portal, described)?;

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use datafusion_postgres::pgwire::api::{ClientInfo, PgWireConnectionState, PgWireServerHandlers};
+use datafusion_postgres::pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState, PgWireServerHandlers};
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError};
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use datafusion_postgres::pgwire::tokio::server::{negotiate_tls, process_error, process_message};
@@ -62,10 +62,18 @@ pub async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, handlers: Handle
             Some(Err(error)) => return Err(io::Error::other(error)),
         };
         let is_extended = message.is_extended_query();
+        // After an error everything is passed over until the client has noticed.
+        let is_heard = !matches!(socket.state(), PgWireConnectionState::AwaitingSync);
+        let admitted = if is_heard { handlers.0.kept.lock().admit(socket.portal_store(), &message) } else { Ok(()) };
         let (startup, simple, extended) = (handlers.startup_handler(), handlers.simple_query_handler(), handlers.extended_query_handler());
-        let processed =
-            process_message(message, &mut socket, startup, simple, extended, handlers.copy_handler(), handlers.cancel_handler());
-        if let Err(error) = processed.await {
+        let processed = match admitted {
+            Ok(()) => {
+                let (copy, cancel) = (handlers.copy_handler(), handlers.cancel_handler());
+                process_message(message, &mut socket, startup, simple, extended, copy, cancel).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = processed {
             let told = ErrorInfo::from(error);
             let is_fatal = told.is_fatal();
             process_error(&mut socket, PgWireError::UserError(Box::new(told)), is_extended).await?;

@@ -61,7 +61,7 @@ impl SimpleQueryHandler for Connection {
     {
         let response = match (cursor::read(sql), word::of(sql)) {
             (Some(order), _) => self.order(client, order, &Format::UnifiedText).await?,
-            (None, Some(word)) => self.respond(word)?,
+            (None, Some(word)) => self.respond(client.portal_store(), word)?,
             (None, None) => self.ask(client, sql, &[], None, &Format::UnifiedText).await?,
         };
         Ok(vec![response])

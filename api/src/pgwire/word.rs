@@ -3,6 +3,8 @@
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::cursor;
+
 /// What a statement is to the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
@@ -15,6 +17,8 @@ pub enum Word {
     Back,
     /// `SHOW` of a setting: its name and value.
     Show(String, &'static str),
+    /// Of the prepared statement of this name; `None`: of all.
+    Deallocate(Option<String>),
     Refused(String),
 }
 
@@ -89,7 +93,8 @@ fn shown(name: &str) -> Option<&'static str> {
 
 /// The statement as a word of the door; `None`: it is a question.
 pub fn of(sql: &str) -> Option<Word> {
-    let text = sql.trim().trim_end_matches(';').trim().to_ascii_lowercase();
+    let written = sql.trim().trim_end_matches(';').trim();
+    let text = written.to_ascii_lowercase();
     if text.contains(';') {
         // Several statements of which one cannot be read: not as if there were only the first.
         return None;
@@ -104,7 +109,11 @@ pub fn of(sql: &str) -> Option<Word> {
         "savepoint" => Word::Done("SAVEPOINT"),
         "release" => Word::Done("RELEASE"),
         "discard" => Word::Done(DISCARD_ALL),
-        "deallocate" => Word::Done("DEALLOCATE"),
+        "deallocate" => {
+            let of = written["deallocate".len()..].trim_start();
+            let of = words.next().filter(|word| *word == "prepare").map_or(of, |word| of[word.len()..].trim_start());
+            Word::Deallocate((!of.eq_ignore_ascii_case("all")).then(|| cursor::name(of)))
+        }
         "reset" => Word::Done("RESET"),
         "unlisten" => Word::Done("UNLISTEN"),
         "set" => {
@@ -154,6 +163,13 @@ mod tests {
         done("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET");
         done("SET TIME ZONE 'Europe/Berlin'", "SET");
         done("DISCARD ALL", "DISCARD ALL");
+        let deallocated = |sql: &str| match of(sql) {
+            Some(Word::Deallocate(name)) => name,
+            other => panic!("{sql}: {other:?}"),
+        };
+        assert_eq!(deallocated("DEALLOCATE _PG3_7;"), Some("_pg3_7".to_owned()));
+        assert_eq!(deallocated("deallocate PREPARE \"My own\""), Some("My own".to_owned()));
+        assert_eq!(deallocated("Deallocate All"), None);
         done("SAVEPOINT _EXEC_SVP_1", "SAVEPOINT");
         done("release _EXEC_SVP_1", "RELEASE");
         assert_eq!(of("ROLLBACK TO SAVEPOINT a"), Some(Word::Back));

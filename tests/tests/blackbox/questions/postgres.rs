@@ -135,6 +135,39 @@ async fn a_driver_binds_cancels_and_goes_away() -> Result<()> {
 }
 
 /// As text and as bytes, which a client reads by the type that was announced.
+/// As many as the drivers keep, and no more by number or by bytes; what is given back makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_statements_of_a_connection_are_bounded() -> Result<()> {
+    let asked = Asked::launch(&ENVIRONMENT).await?;
+    let say = |sql: &str| json!({"query": sql});
+    let steps = json!([
+        {"prepare": 1_001},
+        say("select 1"),
+        {"prepare": 1_000},
+        say("DEALLOCATE p7"),
+        say("deallocate P7"),
+        say("DEALLOCATE ALL"),
+        {"prepare": 100, "length": 60_000},
+        say("DISCARD ALL"),
+        {"prepare": 20, "length": 60_000},
+    ]);
+    let mut driver = through_psycopg(&connection(&asked, OFFICE, PASSWORD)?, steps)?;
+    let mut expect = |what: &str, path: &str, value: Value| {
+        let answer = driver.next()?;
+        ensure!(answer.pointer(path) == Some(&value), "{what}: {answer}");
+        anyhow::Ok(())
+    };
+    expect("one too many", "/ok", json!({"kept": 1_000, "code": "53400"}))?;
+    expect("the connection goes on", "/ok/rows", json!([[1]]))?;
+    expect("under the same names", "/ok", json!({"kept": 1_000}))?;
+    expect("one is given back", "/ok/done", json!("DEALLOCATE"))?;
+    expect("once", "/code", json!("26000"))?;
+    expect("all are", "/ok/done", json!("DEALLOCATE"))?;
+    expect("two MiB of texts", "/ok", json!({"kept": 34, "code": "53400"}))?;
+    expect("all are given back", "/ok/done", json!("DISCARD ALL"))?;
+    expect("there is room", "/ok", json!({"kept": 20}))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_every_type_come_and_go() -> Result<()> {
     let asked = Asked::launch(&ENVIRONMENT).await?;
