@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use prometheus::IntCounterVec;
 use rollcall_analytics::history::Place;
+use rollcall_analytics::query::Lacks;
 use rollcall_model::ids::{DistrictId, ExportId};
 use rollcall_model::time::UtcMillis;
 use rollcall_store::StoreError;
@@ -157,10 +158,7 @@ impl Exporter {
 
     async fn write_file(&self, caller: &Caller, claim: &Claim, file: &str) -> Result<Written, Fault> {
         let mut answer = query::ask(&self.state, caller, "export", &claim.sql).await?;
-        let warning = Some(answer.lacks.what.join("; ")).filter(|words| !words.is_empty());
-        if answer.lacks.for_now {
-            return Err(Fault { error: warning.unwrap_or_default(), passing: true });
-        }
+        lacks_for_good(answer.lacks.clone())?;
         let format = match claim.export.format {
             FileFormat::Csv => Format::Csv,
             FileFormat::Parquet => Format::Parquet,
@@ -184,19 +182,28 @@ impl Exporter {
                 bytes += chunk.len() as u64;
                 writer.write_all(&chunk).await.map_err(|error| Fault::place(&error))?;
                 if next.is_none() {
-                    return Ok(());
+                    return lacks_for_good(answer.later_lacks());
                 }
             }
         };
-        if let Err(fault) = copied.await {
-            // What has been sent of a large file is taken back; a small one was never sent.
-            let _ = writer.abort().await;
-            return Err(fault);
-        }
+        let warning = match copied.await {
+            Ok(warning) => warning,
+            Err(fault) => {
+                // What has been sent of a large file is taken back; a small one was never sent.
+                let _ = writer.abort().await;
+                return Err(fault);
+            }
+        };
         writer.shutdown().await.map_err(|error| Fault::place(&error))?;
         self.place.settle(vec![file.to_owned()]).await.map_err(|error| Fault::place(&error))?;
         Ok(Written { rows, bytes, warning })
     }
+}
+
+/// What an answer has not and will not have, in words; what may be there later is a fault.
+fn lacks_for_good(lacks: Lacks) -> Result<Option<String>, Fault> {
+    let words = Some(lacks.what.join("; ")).filter(|words| !words.is_empty());
+    if lacks.for_now { Err(Fault { error: words.unwrap_or_default(), passing: true }) } else { Ok(words) }
 }
 
 fn session(district: DistrictId, owner: &AccountRow, now: UtcMillis) -> Session {

@@ -85,9 +85,21 @@ pub fn told(schema: &SchemaRef, warnings: &[String]) -> SchemaRef {
 }
 
 impl Answer {
-    /// What its reader should know and was not known when it began; complete when the stream has ended.
+    /// What its reader should know and is not among its warnings; complete when the stream has ended.
     pub fn later_warnings(&self) -> Vec<String> {
-        self.stream.later_warnings()
+        let mut later = self.stream.later_warnings();
+        later.retain(|warning| !self.warnings.contains(warning));
+        later
+    }
+
+    /// What the answer has not after all; complete when the stream has ended.
+    pub fn later_lacks(&self) -> Lacks {
+        self.stream.later_lacks()
+    }
+
+    /// Puts what was found so far among its warnings.
+    pub fn take_warnings(&mut self) {
+        self.warnings.extend(self.later_warnings());
     }
 }
 
@@ -215,7 +227,7 @@ impl From<QueryError> for ApiError {
             QueryError::Busy => {
                 return Self::TooMany { code: "sql_busy", message: error.to_string(), retry_after_s: 5 };
             }
-            QueryError::Stopped | QueryError::Pressed => {
+            QueryError::Stopped | QueryError::Pressed | QueryError::Changed { .. } => {
                 return Self::Unavailable { code: error.code(), message: error.to_string() };
             }
             QueryError::Failed(cause) => return Self::internal(cause.clone()),

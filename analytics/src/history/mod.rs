@@ -85,6 +85,7 @@ pub use erase::Erasure;
 pub use error::HistoryError;
 pub use manifest::{FileEntry, Gap, State, Tombstone};
 pub use place::Place;
+pub(crate) use reads::Panicked;
 pub use runs::Extent;
 pub use snapshot::Snapshot;
 pub use table::HistoryTable;

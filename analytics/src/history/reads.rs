@@ -32,6 +32,11 @@ use super::{Core, History};
 /// How old a sign may be that the store is lost.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
+/// A step of a plan that panicked: it may have been a decoder that met bytes which nobody wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("a step panicked: {0}")]
+pub(crate) struct Panicked(pub String);
+
 /// What one scan of a query has read so far.
 pub(super) struct Reads {
     history: History,
@@ -105,12 +110,12 @@ impl Core {
     }
 }
 
-/// Whether an error came up while bytes of a file were made into rows.
+/// Whether an error came up, or may have, while bytes of a file were made into rows.
 fn is_of_files(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) => true,
         DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParquetError(_)),
-        DataFusionError::External(error) => error.is::<ParquetError>() || error.is::<object_store::Error>(),
+        DataFusionError::External(error) => error.is::<ParquetError>() || error.is::<object_store::Error>() || error.is::<Panicked>(),
         _ => false,
     }
 }

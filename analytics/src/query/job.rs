@@ -1,5 +1,6 @@
 //! One query on the engine's threads: planned for its caller, then run within its limits.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 
@@ -26,7 +27,7 @@ use super::source::{About, ScopeColumns};
 use super::statement::{Accepted, Explains};
 use super::stream::{self, RowKey};
 use super::{memory, patterns, privacy, scope, shown};
-use crate::history::{QueryWarnings, Warning};
+use crate::history::{Panicked, QueryWarnings, Warning};
 
 /// A text with what belongs to it.
 #[derive(Clone, Copy, Default)]
@@ -71,6 +72,25 @@ pub struct Lacks {
     pub for_now: bool,
 }
 
+impl Lacks {
+    fn of(still_loading: Vec<String>) -> Self {
+        Self { for_now: !still_loading.is_empty(), what: still_loading }
+    }
+
+    /// The same with what was found since.
+    pub(super) fn with(mut self, found: &[Warning]) -> Self {
+        for warning in found {
+            self.for_now |= matches!(warning, Warning::Away { .. } | Warning::Unchecked { .. });
+            let words = warning.to_string();
+            // Neither of a foreign file nor of a worker's share is a row missing.
+            if !matches!(warning, Warning::Foreign { .. } | Warning::WorkerLost) && !self.what.contains(&words) {
+                self.what.push(words);
+            }
+        }
+        self
+    }
+}
+
 /// What planning made of a text.
 struct Planned {
     plan: Arc<dyn ExecutionPlan>,
@@ -103,9 +123,7 @@ impl Job {
         // Nobody hears a step that panics; its rows must not look whole.
         let Err(panic) = AssertUnwindSafe(self.work(turn, accepted, answer, rows)).catch_unwind().await else { return };
         wanted.end();
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        let fault = DataFusionError::Internal(format!("a step panicked: {}", text.unwrap_or_default()));
-        let _ = last.send(Err(QueryError::Failed(Arc::new(fault)))).await;
+        let _ = last.send(Err(QueryError::Failed(Arc::new(panicked(panic.as_ref()))))).await;
     }
 
     async fn work(
@@ -247,7 +265,7 @@ impl Job {
         let plan = memory::watched(plan, uncounted.row_bytes(&self.limits), self.limits.memory_bytes / 4).map_err(fault)?;
         let plan = cancel::endable(plan, &self.wanted).map_err(fault)?;
         warnings.extend(still_loading.iter().cloned().chain(lacking.all().iter().map(ToString::to_string)));
-        let lacks = lacks(still_loading, &lacking.all());
+        let lacks = Lacks::of(still_loading).with(&lacking.all());
         let (schema, lacking) = (shown::schema(&plan.schema()), Arc::clone(lacking));
         let shape = Shape { schema, warnings, lacks, lacking, tables, reads, key, is_ordered };
         Ok(Planned { plan, state: session.state, shape })
@@ -299,8 +317,10 @@ impl Job {
     ) -> Result<(), Cut> {
         let (mut rows_made, mut bytes_made) = (0, 0);
         let mut stream = execute_stream(plan, state.task_ctx()).map_err(|error| Cut::Failed { error, is_begun: false })?;
-        while let Some(batch) = stream.next().await {
+        loop {
             let failed = |error| Cut::Failed { error, is_begun: rows_made > 0 };
+            let next = AssertUnwindSafe(stream.next()).catch_unwind().await;
+            let Some(batch) = next.unwrap_or_else(|panic| Some(Err(panicked(panic.as_ref())))) else { return Ok(()) };
             let batch = batch.and_then(|batch| shown::rows(&batch, schema)).map_err(failed)?;
             if batch.num_rows() == 0 {
                 continue;
@@ -319,8 +339,12 @@ impl Job {
                 return Ok(());
             }
         }
-        Ok(())
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> DataFusionError {
+    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    DataFusionError::External(Box::new(Panicked(text.unwrap_or_default())))
 }
 
 /// Why rows ended before all were there.
@@ -334,7 +358,7 @@ enum Cut {
 }
 
 fn unreadable(cause: &str) -> QueryError {
-    QueryError::Data { message: format!("history changed while it was read; ask again, and what is missing is left out ({cause})") }
+    QueryError::Changed { message: format!("history changed while it was read; ask again, and what is missing is left out ({cause})") }
 }
 
 /// Names of the tables that a plan reads, at any depth.
@@ -351,13 +375,4 @@ fn tables_of(plan: &LogicalPlan, sources: &Sources) -> Result<Vec<String>, DataF
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(tables)
-}
-
-fn lacks(still_loading: Vec<String>, found: &[Warning]) -> Lacks {
-    let for_now =
-        !still_loading.is_empty() || found.iter().any(|warning| matches!(warning, Warning::Away { .. } | Warning::Unchecked { .. }));
-    // Neither of a foreign file nor of a worker's share is a row missing.
-    let missing = found.iter().filter(|warning| !matches!(warning, Warning::Foreign { .. } | Warning::WorkerLost));
-    let what = still_loading.into_iter().chain(missing.map(ToString::to_string)).collect();
-    Lacks { what, for_now }
 }

@@ -120,6 +120,11 @@ impl QueryStream {
         all.filter(|warning| !self.warnings.contains(warning)).collect()
     }
 
+    /// What the result has not after all: what was known before its rows, and what was found since. Complete when the stream has ended.
+    pub fn later_lacks(&self) -> Lacks {
+        self.lacks.clone().with(&self.lacking.all())
+    }
+
     /// All of the result, for callers that know it to be small.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
         let mut batches = Vec::new();

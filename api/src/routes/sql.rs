@@ -86,7 +86,7 @@ pub struct SqlCatalog {
 
 /// Runs a query. `Accept` chooses JSON, CSV, an Arrow IPC stream or Parquet.
 #[utoipa::path(post, path = "/api/v1/sql", tag = "sql", operation_id = "run_sql", request_body = SqlQuery, responses(
-    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too", content(
+    (status = 200, description = "`rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. What is found before the first row is among them, but for JSON, which says it in `warnings`. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too", content(
         (SqlAnswer = "application/json"),
         (String = "text/csv"),
         (Vec<u8> = "application/vnd.apache.arrow.stream"),
@@ -95,6 +95,7 @@ pub struct SqlCatalog {
     (status = 403, body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`sql_invalid`, `sql_refused`, `sql_limit`, `sql_data`", body = Problem, content_type = "application/problem+json"),
     (status = 429, description = "`sql_busy`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`sql_stopped`, `sql_changed` (history changed while it was read): the same query may be sent again", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn run(
     State(state): State<ApiState>,
@@ -110,6 +111,10 @@ pub async fn run(
         Some(Some(Err(error))) => return Err(error.into()),
         first => first,
     };
+    // What is known with the first row is said in the head: a page cannot read trailers.
+    if first.is_some() {
+        answer.take_warnings();
+    }
     let warnings = ascii_json(&answer.warnings);
     let encoder = Encoder::new(format, &answer.schema, answer.warnings.clone()).map_err(ApiError::internal)?;
     let late = Arc::new(OnceLock::new());

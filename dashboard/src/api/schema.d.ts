@@ -5019,7 +5019,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too */
+            /** @description `rollcall-warnings`: a JSON array of what to know of the answer; Arrow and Parquet have it as `rollcall.warnings` in the metadata of their schema too. What is found before the first row is among them, but for JSON, which says it in `warnings`. A trailer of the same name has what was found while the rows came, such as a worker that was lost; JSON and Parquet say it themselves too */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -5050,6 +5050,15 @@ export interface operations {
             };
             /** @description `sql_busy` */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `sql_stopped`, `sql_changed` (history changed while it was read): the same query may be sent again */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -34,6 +34,7 @@ struct Fate {
     operations: u64,
     /// Requests for bytes of objects.
     gets: u64,
+    panics: bool,
 }
 
 /// Only writes and deletions count as operations: reading changes nothing that a crash could leave half done.
@@ -58,6 +59,11 @@ impl FaultStore {
     /// How often bytes of objects were asked for.
     pub fn gets(&self) -> u64 {
         self.fate.lock().gets
+    }
+
+    /// The next read of parts panics, as a decoder may that meets bytes which nobody wrote.
+    pub fn panic_once(&self) {
+        self.fate.lock().panics = true;
     }
 
     /// Dies at the n-th operation from now on (0: the next).
@@ -156,7 +162,12 @@ impl ObjectStore for FaultStore {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.alive()?;
-        self.fate.lock().gets += 1;
+        let panics = {
+            let mut fate = self.fate.lock();
+            fate.gets += 1;
+            std::mem::take(&mut fate.panics)
+        };
+        assert!(!panics, "bytes that nobody wrote");
         self.inner.get_ranges(location, ranges).await
     }
 

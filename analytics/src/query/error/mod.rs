@@ -50,6 +50,9 @@ pub enum QueryError {
     /// The data made it fail: a division by zero, a number out of range.
     #[error("{message}")]
     Data { message: String },
+    /// History lost a file after the first rows were given; the same question may be asked again.
+    #[error("{message}")]
+    Changed { message: String },
     /// The engine stops.
     #[error("the engine is stopping")]
     Stopped,
@@ -87,6 +90,7 @@ impl QueryError {
             Self::Busy => "sql_busy",
             Self::Pressed => "sql_pressed",
             Self::Data { .. } => "sql_data",
+            Self::Changed { .. } => "sql_changed",
             Self::Stopped => "sql_stopped",
             Self::Failed(_) => "internal",
         }

@@ -79,8 +79,8 @@ async fn live(asked: &Asked, words: &[&str]) -> Result<()> {
 }
 
 /// An export of the question, to be run when a test wants it.
-async fn export(asked: &Asked) -> Result<String> {
-    let query = asked.office.post("/saved-queries", &json!({"title": "Scans", "sql": COUNT})).await?;
+async fn export(asked: &Asked, sql: &str) -> Result<String> {
+    let query = asked.office.post("/saved-queries", &json!({"title": "Scans", "sql": sql})).await?;
     let rhythm = json!({"every": "weekly", "weekday": 1, "at": "03:00"});
     let made = asked.office.post("/exports", &json!({"query": query["id"], "rhythm": rhythm, "format": "parquet"})).await?;
     Ok(made["id"].as_str().context("no id")?.to_owned())
@@ -108,22 +108,62 @@ async fn restart(asked: &mut Asked) -> Result<()> {
     Ok(())
 }
 
+/// The same, when all rows are in files.
+async fn restart_from_files(asked: &mut Asked) -> Result<()> {
+    for _ in 0..600 {
+        if metric(asked, "rollcall_history_lag_rows").await? == 0.0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    restart(asked).await
+}
+
+/// Bytes that nobody wrote, in a file that looks as it was left.
+fn rot(file: &Path) -> Result<()> {
+    let (mut bytes, changed) = (std::fs::read(file)?, std::fs::metadata(file)?.modified()?);
+    let middle = bytes.len() / 2;
+    bytes[4..middle].fill(0xa5);
+    std::fs::write(file, bytes)?;
+    Ok(std::fs::File::options().write(true).open(file)?.set_modified(changed)?)
+}
+
+/// It is found while the rows are made, after the question was planned with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_without_a_trace_is_named_in_the_head_and_with_an_export() -> Result<()> {
+    let exports = tempfile::tempdir()?;
+    let place = format!("file://{}", exports.path().display());
+    let mut asked = Asked::launch(&[&ENVIRONMENT[..], &[("ROLLCALL_EXPORTS_URL", &place)]].concat()).await?;
+    let export = export(&asked, "SELECT sum(seq) FROM scans").await?;
+    restart_from_files(&mut asked).await?;
+    let files = parquet(&asked.data_dir().join("history/scans"))?;
+    files.iter().try_for_each(|file| rot(file))?;
+    let names: Vec<&str> = files.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+    let is_named = |said: &str| names.iter().any(|name| said.contains(name));
+
+    let written = exported(&asked, &export).await?;
+    ensure!(written["last_outcome"] == "done" && written["last_warning"].as_str().is_some_and(is_named), "{names:?}: {written}");
+
+    restart(&mut asked).await?;
+    let request = reqwest::Client::new().post(format!("{}/api/v1/sql", asked.instance.http)).header("accept", "text/csv");
+    let request = request.header("cookie", &asked.office.cookie).header("sec-fetch-site", "same-origin");
+    let answer = request.json(&json!({"sql": "SELECT sum(seq) AS all FROM scans"})).send().await?.error_for_status()?;
+    let head = answer.headers().get("rollcall-warnings").and_then(|said| said.to_str().ok()).unwrap_or_default().to_owned();
+    let csv = answer.text().await?;
+    ensure!(is_named(&head) && csv == "all\n\"\"\n", "{names:?}: {head}: {csv:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_place_leaves_what_is_hot_and_a_damaged_file_is_named() -> Result<()> {
     let exports = tempfile::tempdir()?;
     let place = format!("file://{}", exports.path().display());
     let environment = [&ENVIRONMENT[..], &[("ROLLCALL_EXPORTS_URL", &place)]].concat();
     let mut asked = Asked::launch(&environment).await?;
-    let export = export(&asked).await?;
+    let export = export(&asked, COUNT).await?;
     let (history, away) = (asked.data_dir().join("history"), asked.data_dir().join("away"));
     // The rows may have come in several steps, and be merged since.
-    for _ in 0..600 {
-        if metric(&asked, "rollcall_history_lag_rows").await? == 0.0 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    restart(&mut asked).await?;
+    restart_from_files(&mut asked).await?;
     ensure!(count(&asked).await? == (json!(STUDENTS), String::new()), "all is in files");
 
     std::fs::rename(&history, &away)?;
