@@ -65,6 +65,8 @@ function faults(page) {
       const hit = document.elementFromPoint(x, y);
       if (!within(control) && !(hit && (control.contains(hit) || hit.contains(control)))) found.push(`${called(control)} lies under ${hit ? called(hit) : 'nothing'}`);
     }
+    // The table of an answer scrolls sideways before it cuts a value.
+    for (const cell of document.querySelectorAll('.result :is(td, th)')) if (cell.scrollWidth > cell.clientWidth) found.push(`${called(cell)} is cut`);
     for (const drawing of document.querySelectorAll('[role=img] svg')) {
       const box = drawing.getBoundingClientRect();
       if (box.left < 0 || box.right > width || box.width < 250) found.push(`a chart stands from ${box.left} to ${box.right}`);
