@@ -19,6 +19,7 @@ const ANSWERS = [
   ['a table', { sql: SCHOOLS }],
   ['lines', { sql: SCHOOLS, chart: 'line' }],
   ['lines with long names', { sql: LONG, chart: 'line' }],
+  ['a line along long names', { sql: NOW, chart: 'line' }],
   ['bars', { sql: DAYS, chart: 'bar', x: 'week', series: '*' }],
   ['bars with long names', { sql: NOW, chart: 'bar' }],
   ['a heat map', { sql: DAYS, chart: 'heat' }],
@@ -92,7 +93,7 @@ describe('on three sizes', { concurrency: 1 }, () => {
         assert.deepEqual(await faults(desk), []);
         if (view.sql === NOW) {
           const names = await desk.locator('[role=img] svg text').getByText(/^Maple Hollow/).allTextContents();
-          assert.equal(new Set(names).size, 12, `every bar has a name of its own: ${names}`);
+          assert.equal(new Set(names).size, 12, `everything drawn has a name of its own: ${names}`);
           const wide = await desk.getByRole('region', { name: 'Result' }).evaluate((region) => region.scrollWidth - region.clientWidth);
           assert.equal(wide, 0, 'a number stands beside its name');
         }

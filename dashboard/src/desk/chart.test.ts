@@ -76,14 +76,39 @@ test('bars whose names do not fit below them lie, with every name beside them', 
   const drawn = (of: Result, kind: 'bar' | 'line') => {
     const found = axes(of, { chart: kind, x: '', y: '', series: '' });
     assert.ok(found);
-    const { option: made, heightEm } = option(of, found, kind, COLOURS);
-    return [(made['yAxis'] as { type: string }).type, heightEm !== null];
+    return (option(of, found, kind, COLOURS).option['yAxis'] as { type: string }).type;
   };
-  assert.deepEqual(drawn(schools(2), 'bar'), ['value', false]);
-  assert.deepEqual(drawn(schools(12), 'bar'), ['category', true]);
-  assert.deepEqual(drawn(schools(12), 'line'), ['value', false]);
-  assert.deepEqual(drawn(schools(200), 'bar'), ['value', false], 'nobody scrolls through so many');
-  assert.deepEqual(drawn(WEEKS, 'bar'), ['value', false], 'weeks go from left to right');
+  assert.equal(drawn(schools(2), 'bar'), 'value');
+  assert.equal(drawn(schools(12), 'bar'), 'category');
+  assert.equal(drawn(schools(12), 'line'), 'value');
+  assert.equal(drawn(schools(200), 'bar'), 'value', 'nobody scrolls through so many');
+  assert.equal(drawn(WEEKS, 'bar'), 'value', 'weeks go from left to right');
+});
+
+test('names that hide each other side by side stand aslant in a higher picture, and an instant takes two lines', () => {
+  const along = (kind: Kind, names: unknown[], chart: 'line' | 'bar' | 'heat') => {
+    const of = result([['along', kind, names], ['across', 'text', names.map(() => 'all')], ['n', 'number', names.map((_, place) => place)]]);
+    const found = axes(of, { chart, x: 'along', y: '', series: '' });
+    assert.ok(found);
+    const { option: made, heightEm } = option(of, found, chart, COLOURS);
+    const { axisLabel } = (made[chart === 'bar' ? 'yAxis' : 'xAxis']) as { axisLabel: { rotate?: number; formatter: (name: string) => string } };
+    return { isAslant: (axisLabel.rotate ?? 0) !== 0, isHigher: heightEm !== null, formatter: axisLabel.formatter };
+  };
+  const schools = Array.from({ length: 12 }, (_, place) => `Maple Hollow Middle School ${place}`);
+  const months = ['September', 'October', 'November', 'December', 'January'];
+  for (const [names, chart, isAslant, isHigher] of [
+    [schools, 'line', true, true],
+    [schools, 'heat', true, true],
+    [schools, 'bar', false, true],
+    [schools.slice(0, 1), 'line', false, false],
+    [months, 'line', false, false],
+  ] as const) {
+    const made = along('text', [...names], chart);
+    assert.deepEqual([made.isAslant, made.isHigher], [isAslant, isHigher], `${chart} along ${names.length} names`);
+  }
+  const instants = along('instant', [Date.UTC(2026, 8, 7, 8, 15), Date.UTC(2026, 8, 7, 8, 45)], 'line');
+  assert.deepEqual([instants.isAslant, instants.isHigher], [false, false]);
+  assert.equal(instants.formatter('2026-09-07 08:15:00'), '2026-09-07\n08:15:00');
 });
 
 test('no two names of an axis or a legend read the same, and the library gets them whole', () => {

@@ -52,6 +52,9 @@ const NAMES_CHARS_UPRIGHT_MAX = 30;
 const LYING_BARS_MAX = 80;
 /** A name beside or below its axis is cut past this many letters; the reader finds all of it in the tooltip and in the table. */
 const NAME_LETTERS_MAX = 24;
+/** Names of more letters hide each other side by side: they stand aslant, and the picture is higher. */
+const NAME_LETTERS_FLAT_MAX = 12;
+const ASLANT_DEGREES = 60;
 /** A name of the legend has a line of a phone to itself. */
 const LEGEND_LETTERS_MAX = 32;
 
@@ -59,7 +62,7 @@ export interface Picture {
   readonly option: EChartsCoreOption;
   /** Only the first rows or lines are drawn, because there are too many. */
   readonly isCut: boolean;
-  /** Bars that lie one below the other need a height of their own, in sizes of text. */
+  /** Bars that lie one below the other, and names that stand aslant, need a height of their own, in sizes of text. */
   readonly heightEm: number | null;
 }
 
@@ -82,16 +85,21 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   }
   const isCut = rows < result.rows || (kind !== 'heat' && across.names.length > SERIES_MAX);
   const axis = { axisLabel: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx, hideOverlap: true }, axisLine: { lineStyle: { color: colours.line } }, splitLine: { lineStyle: { color: colours.line } } };
-  const letters = Math.min(NAME_LETTERS_MAX, Math.max(0, ...along.names.map((name) => name.length)));
+  // The time of an instant stands below its date.
+  const below = x.kind === 'instant' ? (name: string) => name.replace(' ', '\n') : cutTo(NAME_LETTERS_MAX, along.names);
+  const letters = Math.max(0, ...along.names.flatMap((name) => below(name).split('\n')).map((line) => line.length));
+  const isLong = x.kind === 'text' && along.names.join('').length > NAMES_CHARS_UPRIGHT_MAX;
+  const isAslant = isLong && letters > NAME_LETTERS_FLAT_MAX;
+  const uprightEm = isAslant ? 15 + 0.4 * letters : null;
   const base = {
     animation: false,
     textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
     // The last name stands with its half beyond the end of its axis.
-    grid: { left: 12, right: Math.max(18, (letters * colours.fontPx) / 4), top: 44, bottom: 12, containLabel: true },
+    grid: { left: 12, right: isAslant ? 18 : Math.max(18, (letters * colours.fontPx) / 4), top: 44, bottom: 12, containLabel: true },
     tooltip: { trigger: 'axis', ...tooltip(colours) },
-    xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, along.names) } },
+    xAxis: { type: 'category', data: along.names, ...axis, axisLabel: { ...axis.axisLabel, formatter: below, ...(isAslant ? { rotate: ASLANT_DEGREES } : { lineHeight: 1.25 * colours.fontPx }) } },
   };
-  if (kind === 'heat') return { isCut, heightEm: null, option: { ...base, grid: { ...base.grid, top: 14, bottom: 5.6 * colours.fontPx }, ...heat(points, along.names, across.names, y.name, axis, colours) } };
+  if (kind === 'heat') return { isCut, heightEm: uprightEm, option: { ...base, grid: { ...base.grid, top: 14, bottom: 5.6 * colours.fontPx }, ...heat(points, along.names, across.names, y.name, axis, colours) } };
   const names = across.names.slice(0, SERIES_MAX);
   const drawn = names.map((name, line) => {
     // Where a line has no value there is a hole, not a zero.
@@ -101,15 +109,15 @@ export function option(result: Result, { x, y, series }: Axes, kind: 'line' | 'b
   });
   const legend = { type: 'scroll', top: 4, formatter: cutTo(LEGEND_LETTERS_MAX, names), textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx } };
   const upright = { ...base, color: [...colours.marks], legend, yAxis: { type: 'value', scale: kind === 'line', ...axis }, series: drawn };
-  const isLying = kind === 'bar' && x.kind === 'text' && along.names.join('').length > NAMES_CHARS_UPRIGHT_MAX && along.names.length * names.length <= LYING_BARS_MAX;
-  if (!isLying) return { isCut, heightEm: null, option: upright };
+  const isLying = kind === 'bar' && isLong && along.names.length * names.length <= LYING_BARS_MAX;
+  if (!isLying) return { isCut, heightEm: uprightEm, option: upright };
   const lying = {
     ...upright,
     grid: { ...base.grid, right: 24 },
     tooltip: { ...base.tooltip, axisPointer: { type: 'shadow' } },
     xAxis: { type: 'value', splitNumber: 3, ...axis },
     // The first row on top, as in the table, and no name left out.
-    yAxis: { ...base.xAxis, inverse: true, axisLabel: { ...base.xAxis.axisLabel, hideOverlap: false, interval: 0 } },
+    yAxis: { ...base.xAxis, inverse: true, axisLabel: { ...base.xAxis.axisLabel, hideOverlap: false, interval: 0, rotate: 0 } },
   };
   return { isCut, heightEm: 7 + along.names.length * (0.8 + 0.9 * names.length), option: lying };
 }
