@@ -4,7 +4,7 @@ import { axes, type Colours, option, SERIES_MAX, inOrder } from './chart.ts';
 import type { Kind, Result } from './sql.ts';
 import { ONE_ONLY } from './view.ts';
 
-const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '#fff', high: '#000', marks: ['#000'] };
+const COLOURS: Colours = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', scale: ['#fff', '#000'], marks: ['#000'] };
 
 function result(columns: [string, Kind, unknown[]][]): Result {
   return {
@@ -136,4 +136,18 @@ test('a heat map of nothing but holes has a scale', () => {
   assert.ok(found);
   const { min, max } = option(holes, found, 'heat', COLOURS).option['visualMap'] as { min: number; max: number };
   assert.deepEqual([min, max], [0, 1]);
+});
+
+test('the scale of a heat map has numbers that differ, and what it measures fits beside it on a phone', () => {
+  const scaled = (values: number[], name: string) => {
+    const of = result([['week', 'text', values.map(String)], ['day', 'text', values.map(() => 'Mon')], [name, 'number', values]]);
+    const found = axes(of, { chart: 'heat', x: '', y: '', series: '' });
+    assert.ok(found);
+    const { precision, text } = option(of, found, 'heat', COLOURS).option['visualMap'] as { precision: number; text: string[] };
+    return { ends: values.map((value) => value.toFixed(precision)), text: text[0] };
+  };
+  assert.deepEqual(scaled([5, 35], 'absent_days'), { ends: ['5', '35'], text: 'absent_days' });
+  assert.deepEqual(scaled([0.005, 0.035], 'absent_share').ends, ['0.005', '0.035']);
+  assert.deepEqual(scaled([91.4, 97], 'rate').ends, ['91.4', '97.0']);
+  assert.deepEqual(scaled([0.95, 0.95], 'absent_share_of_the_enrolled'), { ends: ['0.95', '0.95'], text: 'absent_share_of_t…' });
 });

@@ -27,7 +27,8 @@ export interface Colours {
   readonly line: string;
   readonly card: string;
   readonly low: string;
-  readonly high: string;
+  /** Of a heat map, from its lowest value to its highest. */
+  readonly scale: readonly [string, string];
   readonly marks: readonly string[];
 }
 
@@ -55,6 +56,8 @@ const NAME_LETTERS_MAX = 24;
 /** Names of more letters hide each other side by side: they stand aslant, and the picture is higher. */
 const NAME_LETTERS_FLAT_MAX = 12;
 const ASLANT_DEGREES = 60;
+/** Beside its scale, what the colours of a heat map measure has less room. */
+const SCALE_LETTERS_MAX = 18;
 /** A name of the legend has a line of a phone to itself. */
 const LEGEND_LETTERS_MAX = 32;
 
@@ -138,14 +141,17 @@ function cutTo(lettersMax: number, names: readonly string[]): (name: string) => 
 function heat(points: readonly Point[], columns: readonly string[], names: readonly string[], measured: string, axis: { readonly axisLabel: object }, colours: Colours): EChartsCoreOption {
   const lines = inOrder(names);
   const values = points.map((point) => point.y).filter((value) => value !== null);
+  // Without a value there is nothing to scale.
+  const [min, max] = values.length === 0 ? [0, 1] : [Math.min(...values), Math.max(...values)];
   return {
     tooltip: { trigger: 'item', ...tooltip(colours) },
     yAxis: { type: 'category', data: lines, inverse: true, ...axis, axisLabel: { ...axis.axisLabel, formatter: cutTo(NAME_LETTERS_MAX, lines) } },
     visualMap: {
-      // Without a value there is nothing to scale.
-      min: values.length === 0 ? 0 : Math.min(...values), max: values.length === 0 ? 1 : Math.max(...values), calculable: true, orient: 'horizontal', left: 'center', bottom: 8,
+      min, max, precision: digits(max - min || Math.abs(max)), calculable: true, orient: 'horizontal', left: 'center', bottom: 8, itemWidth: 1.4 * colours.fontPx, itemHeight: 10 * colours.fontPx,
       // What the colours measure.
-      text: [measured, ''], inRange: { color: [colours.low, colours.high] }, textStyle: { color: colours.soft, fontFamily: colours.font, fontSize: colours.fontPx },
+      text: [labels([measured], SCALE_LETTERS_MAX)[0], ''], inRange: { color: [...colours.scale] }, textStyle: { color: colours.ink, fontFamily: colours.font, fontSize: colours.fontPx },
+      // A pointer on the map would fade the numbers at the ends; its tooltip says the value.
+      handleStyle: { borderColor: colours.ink }, hoverLink: false,
     },
     series: [{
       type: 'heatmap',
@@ -157,6 +163,11 @@ function heat(points: readonly Point[], columns: readonly string[], names: reado
       }),
     }],
   };
+}
+
+/** How many digits after the point tell the values of a range apart. */
+function digits(range: number): number {
+  return range > 0 ? Math.min(20, Math.max(0, 1 - Math.floor(Math.log10(range)))) : 0;
 }
 
 const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];

@@ -9,7 +9,8 @@ export function pageColours(): Colours {
   const style = getComputedStyle(document.documentElement);
   const of = (name: string) => style.getPropertyValue(name).trim();
   return {
-    font: of('--font'), fontPx: Math.round(FONT_SHARE * Number.parseFloat(style.fontSize)), ink: of('--ink'), soft: of('--soft'), line: of('--line'), card: of('--raised'), low: of('--accent-wash'), high: of('--accent'),
+    font: of('--font'), fontPx: Math.round(FONT_SHARE * Number.parseFloat(style.fontSize)), ink: of('--ink'), soft: of('--soft'), line: of('--line'), card: of('--raised'), low: of('--accent-wash'),
+    scale: [of('--scale-low'), of('--scale-high')],
     marks: [of('--accent'), of('--tardy-bar'), of('--present-bar'), of('--left-bar'), of('--absent-bar'), of('--unknown-bar')],
   };
 }

@@ -8,7 +8,7 @@ const DAY: ArrivalsToday = {
   date: '2026-11-20', zone: 'America/Chicago', minute: 480, year_from: null, in_session: true, suppressed: false, students: 40,
   today: [{ minute: 475, share: 0.5 }], usual: CURVE, usual_days: [], usual_days_min: 3,
 };
-const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', high: '', marks: ['#000'] };
+const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', scale: ['', ''] as const, marks: ['#000'] };
 
 test('a curve of steps holds until its next point', () => {
   assert.deepEqual([470, 475, 489, 490, 900].map((minute) => shareAt(CURVE, minute)), [0, 0.25, 0.25, 0.9, 0.9]);

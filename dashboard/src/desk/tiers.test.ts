@@ -4,7 +4,7 @@ import { absentShare, dated, days, lateName, percent, weeksOption } from './figu
 import type { AttendanceLine, ChronicLine } from './overview.ts';
 import { BARS_MAX, chronicShare, COUNTS, missing, option, ranked, whoPath } from './tiers.ts';
 
-const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', high: '', marks: ['#000'], tiers: ['#1', '#2', '#3', '#4'] };
+const COLOURS = { font: '', fontPx: 14, ink: '', soft: '', line: '', card: '', low: '', scale: ['', ''] as const, marks: ['#000'], tiers: ['#1', '#2', '#3', '#4'] };
 const line = (school_name: string, part: Partial<ChronicLine>) => ({ school_name, suppressed: false, students: 100, satisfactory: 60, at_risk: 20, moderate: 15, severe: 5, chronic: 20, ...part }) as ChronicLine;
 const name = (of: ChronicLine) => of.school_name ?? '';
 
