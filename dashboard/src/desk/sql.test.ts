@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
+import { int64, tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import { Problem } from '../api/client.ts';
-import { file, Refusal } from './sql.ts';
+import { ask, file, Refusal } from './sql.ts';
 
 const fetched = globalThis.fetch;
 afterEach(() => void (globalThis.fetch = fetched));
@@ -36,4 +37,11 @@ test('a file that is no longer wanted is no failure', async () => {
   const halves = new ReadableStream<Uint8Array>({ pull: (to) => (stopped.abort(), to.error(stopped.signal.reason)) });
   answering(halves);
   await assert.rejects(saved(stopped.signal), (error) => error instanceof DOMException && error.name === 'AbortError');
+});
+
+test('a whole number of 64 bits is read to its last digit', async () => {
+  const numbers = tableFromArrays({ n: [1n, 9_007_199_254_740_993n] }, { types: { n: int64() } });
+  answering(new Uint8Array(tableToIPC(numbers, { format: 'stream' })!));
+  const { columns } = await ask('SELECT n', new AbortController().signal);
+  assert.deepEqual([0, 1].map((row) => columns[0]?.at(row)), [1n, 9_007_199_254_740_993n]);
 });
