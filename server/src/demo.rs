@@ -9,10 +9,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chrono::{Timelike, Utc};
+use chrono::{Days, NaiveDate, Timelike, Utc};
 use chrono_tz::Tz;
 use rollcall_model::event::DeviceKind;
 use rollcall_model::ids::PersonId;
+use rollcall_model::schedule::instant_of;
+use rollcall_roster::roster::PersonKind;
 use rollcall_roster::synthetic::{self, DayShape, Plan};
 use rollcall_roster::{LoadOptions, Roster};
 use rollcall_store::embedded::EmbeddedPostgres;
@@ -23,12 +25,13 @@ use rollcall_store::{Tenant, roster};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::cli::Demo;
 use crate::config::Config;
 use crate::database::{Database, Use};
 use crate::folder_lock::FolderLock;
-use crate::simulate::{Plan as Simulation, PlannedBadge, PlannedDevice};
+use crate::simulate::{PastDay, Plan as Simulation, PlannedBadge, PlannedDevice};
 
 const MARKER: &str = ".rollcall-demo";
 const LOCK: &str = "demo.lock";
@@ -40,6 +43,10 @@ const TABLETS_PER_SCHOOL: usize = 3;
 const ACTIVITY_EVERY_S: f64 = 20.0;
 /// The period in which the demo begins started this long ago: arrivals are present for a minute, then tardy.
 const STARTED_MIN: i32 = 3;
+/// Days before this one of which there is evidence; gates may send what is two weeks old.
+const PAST_DAYS_MAX: usize = 13;
+/// Of them all, so many scans: some seconds.
+const PAST_SCANS_MAX: usize = 100_000;
 const CHILD_STOP: Duration = Duration::from_secs(20);
 
 /// Someone who may sign in.
@@ -144,15 +151,16 @@ async fn seed(config: &Config, demo: &Demo) -> Result<(Simulation, Vec<SignIn>)>
     let database = Database::open(config, Use::Command).await?;
     let report = roster::import(&database.store, &database.vault, DISTRICT, &loaded.roster, now.date_naive(), &mut |_| ()).await?;
     let mut tenant = database.store.tenant(report.district).await?;
-    let simulation = equip(&mut tenant, &loaded.roster).await?;
+    let simulation = equip(&mut tenant, &loaded.roster, now.date_naive()).await?;
     let sign_ins = accounts(&mut tenant, &loaded.roster).await?;
     tenant.commit().await?;
     database.close().await;
     Ok((simulation, sign_ins))
 }
 
-async fn equip(tenant: &mut Tenant, roster: &Roster) -> Result<Simulation> {
-    let mut simulation = Simulation { mqtt: String::new(), http: String::new(), devices: Vec::new(), badges: Vec::new() };
+async fn equip(tenant: &mut Tenant, roster: &Roster, today: NaiveDate) -> Result<Simulation> {
+    let past = past_days(roster, today);
+    let mut simulation = Simulation { mqtt: String::new(), http: String::new(), devices: Vec::new(), badges: Vec::new(), past };
     for school in &roster.schools {
         let id = admin::find_school(tenant, &school.source_id).await?;
         let mut wanted = vec![(DeviceKind::Gate, "Main gate".to_owned()), (DeviceKind::Gate, "Bus gate".to_owned())];
@@ -176,6 +184,25 @@ async fn equip(tenant: &mut Tenant, roster: &Roster) -> Result<Simulation> {
         }
     }
     Ok(simulation)
+}
+
+/// The school days before this one that gates may still tell of, as many as do not keep the demo from its own day.
+fn past_days(roster: &Roster, today: NaiveDate) -> Vec<PastDay> {
+    let students = roster.people.iter().filter(|person| person.kind == PersonKind::Student).count();
+    let days_max = PAST_DAYS_MAX.min(PAST_SCANS_MAX / (2 * students.max(1)));
+    let first = today - Days::new(days_max as u64);
+    let days = roster.timetable.calendar.iter().filter(|day| (first..today).contains(&day.date));
+    days.filter_map(|day| {
+        let schedules = roster.timetable.schedules.iter();
+        let valid = schedules.filter(|it| it.school == day.school && it.name == day.schedule && it.valid_from <= day.date);
+        let bells = &valid.max_by_key(|schedule| schedule.valid_from)?.bells;
+        let school = &roster.schools[day.school];
+        let instant = |time| instant_of(day.date, time, school.zone).0;
+        let first_bell_ms = instant(bells.iter().map(|bell| bell.starts).min()?);
+        let last_bell_ms = instant(bells.iter().map(|bell| bell.ends).max()?);
+        Some(PastDay { school: school.source_id.clone(), first_bell_ms, last_bell_ms })
+    })
+    .collect()
 }
 
 async fn accounts(tenant: &mut Tenant, roster: &Roster) -> Result<Vec<SignIn>> {
@@ -209,7 +236,13 @@ async fn accounts(tenant: &mut Tenant, roster: &Roster) -> Result<Vec<SignIn>> {
 async fn start_server(config: &Config, http: SocketAddr, mqtt: SocketAddr) -> Result<(Child, serde_json::Value)> {
     let log_path = config.data_dir.join("server.log");
     let log = std::fs::File::create(&log_path)?;
-    let mut server = Command::new(std::env::current_exe()?)
+    let mut serve = Command::new(std::env::current_exe()?);
+    if config.exports.url.reveal().is_empty() {
+        let folder = std::path::absolute(config.data_dir.join("exports"))?;
+        let url = Url::from_directory_path(&folder).ok().with_context(|| format!("{} is no folder for exports", folder.display()))?;
+        serve.env("ROLLCALL_EXPORTS_URL", url.as_str());
+    }
+    let mut server = serve
         .arg("serve")
         .arg("--data-dir")
         .arg(&config.data_dir)

@@ -2,10 +2,12 @@
 //!
 //! The plan names the server, the devices with their tokens and the badges. Gates and rooms speak MQTT, wearables and tablets
 //! one WebSocket each; every device is a connection of its own over TCP. Students arrive in a random order that the seed
-//! fixes; a few badges are read twice, one gate loses the network for a while and sends its queue when it returns.
+//! fixes; a few badges are read twice, one gate loses the network for a while and sends its queue when it returns. Of days
+//! before this one the gates have kept their scans, and send them first.
 //! Sequence numbers start at the wall clock's milliseconds, so that a simulator that is started again goes on above them.
 
 mod passages;
+mod past;
 mod tablets;
 
 use std::collections::VecDeque;
@@ -27,6 +29,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_util::sync::CancellationToken;
 
 use self::passages::{Passage, Passages};
+pub use self::past::PastDay;
 use self::tablets::Arrived;
 use crate::cli::Simulate;
 
@@ -49,6 +52,9 @@ pub struct Plan {
     pub http: String,
     pub devices: Vec<PlannedDevice>,
     pub badges: Vec<PlannedBadge>,
+    /// Days of which the gates have kept their scans.
+    #[serde(default)]
+    pub past: Vec<PastDay>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,13 +96,15 @@ pub async fn run(options: &Simulate, stop: CancellationToken) -> Result<u64> {
         bail!("the plan has no gate");
     }
     let mut tasks = JoinSet::new();
+    let mut kept = past::scans(&plan, options.seed);
     let mut gates: Vec<(String, mpsc::Sender<Scan>)> = Vec::new();
     for device in plan.devices.iter().filter(|device| device.kind == "gate") {
         let (scans, queue) = mpsc::channel(GATE_QUEUE_MAX);
         // The first gate is the one with the bad network.
         let outage_after = gates.is_empty().then_some(Duration::from_secs(40));
         gates.push((device.school.clone(), scans));
-        tasks.spawn(gate(device.clone(), plan.mqtt.clone(), queue, outage_after, stop.clone()));
+        let kept = kept.remove(&device.id).unwrap_or_default();
+        tasks.spawn(gate(device.clone(), plan.mqtt.clone(), kept, queue, outage_after, stop.clone()));
     }
     let wearables: Vec<&PlannedDevice> = plan.devices.iter().filter(|device| device.kind == "wearable").collect();
     let telemetry_per_s = options.telemetry_per_s / wearables.len().max(1) as f64;
@@ -168,6 +176,7 @@ async fn morning(
 async fn gate(
     device: PlannedDevice,
     mqtt: String,
+    kept: Vec<Scan>,
     mut queue: mpsc::Receiver<Scan>,
     outage_after: Option<Duration>,
     stop: CancellationToken,
@@ -179,7 +188,8 @@ async fn gate(
     let mut options = MqttOptions::new(&device.id, host, port);
     options.set_credentials(&device.id, &device.token).set_keep_alive(Duration::from_secs(15)).set_clean_session(false);
     let (client, mut events) = AsyncClient::new(options, 256);
-    let mut state = GateState { client, seq: now_ms(), online: false, blocked: false, held: VecDeque::new() };
+    let held = kept.into_iter().map(|scan| (scan, true)).collect();
+    let mut state = GateState { client, seq: now_ms(), online: false, blocked: false, held };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut outage = outage_after.map(|after| Instant::now() + after);
@@ -225,7 +235,8 @@ struct GateState {
     online: bool,
     /// The client's own queue was full; try again once it has moved.
     blocked: bool,
-    /// Scans not handed to the client yet, and whether they were made without network. Bounded by the queue before it.
+    /// Scans not handed to the client yet, and whether they were made without network. Bounded by the queue before it and by what the
+    /// gate had kept.
     held: VecDeque<(Scan, bool)>,
 }
 
