@@ -78,6 +78,16 @@ pub enum Said {
     Question { sql: String, described: Description },
 }
 
+impl Said {
+    /// Columns and parameters that are described.
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::Question { described, .. } => described.columns.fields().len() + described.parameters.fields().len(),
+            Self::Word(_) | Self::Order(_) => 0,
+        }
+    }
+}
+
 impl Connection {
     pub fn new(state: ApiState, running: Arc<Running>, has_tls: bool, gone: CancellationToken) -> Self {
         let current = Arc::new(Mutex::new(gone.child_token()));

@@ -62,14 +62,18 @@ pub async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, handlers: Handle
             Some(Err(error)) => return Err(io::Error::other(error)),
         };
         let is_extended = message.is_extended_query();
-        // After an error everything is passed over until the client has noticed.
-        let is_heard = !matches!(socket.state(), PgWireConnectionState::AwaitingSync);
-        let admitted = if is_heard { handlers.0.kept.lock().admit(socket.portal_store(), &message) } else { Ok(()) };
+        // Before the sign-in, and after an error until the client has noticed it, nothing is kept.
+        let is_heard = !is_stranger && !matches!(socket.state(), PgWireConnectionState::AwaitingSync);
+        let admitted = if is_heard { handlers.0.kept.lock().admit(socket.portal_store(), &message) } else { Ok(None) };
         let (startup, simple, extended) = (handlers.startup_handler(), handlers.simple_query_handler(), handlers.extended_query_handler());
         let processed = match admitted {
-            Ok(()) => {
+            Ok(wish) => {
                 let (copy, cancel) = (handlers.copy_handler(), handlers.cancel_handler());
-                process_message(message, &mut socket, startup, simple, extended, copy, cancel).await
+                let processed = process_message(message, &mut socket, startup, simple, extended, copy, cancel).await;
+                if let (Ok(()), Some(wish)) = (&processed, wish) {
+                    handlers.0.kept.lock().keep(socket.portal_store(), wish);
+                }
+                processed
             }
             Err(error) => Err(error),
         };

@@ -108,12 +108,14 @@ pub fn of(sql: &str) -> Option<Word> {
         // Nothing is written that would have to be undone.
         "savepoint" => Word::Done("SAVEPOINT"),
         "release" => Word::Done("RELEASE"),
-        "discard" => Word::Done(DISCARD_ALL),
-        "deallocate" => {
-            let of = written["deallocate".len()..].trim_start();
-            let of = words.next().filter(|word| *word == "prepare").map_or(of, |word| of[word.len()..].trim_start());
-            Word::Deallocate((!of.eq_ignore_ascii_case("all")).then(|| cursor::name(of)))
-        }
+        "discard" => match words.next()? {
+            "all" => Word::Done(DISCARD_ALL),
+            "plans" => Word::Done("DISCARD PLANS"),
+            "sequences" => Word::Done("DISCARD SEQUENCES"),
+            "temp" | "temporary" => Word::Done("DISCARD TEMP"),
+            _ => return None,
+        },
+        "deallocate" => Word::Deallocate(deallocated(written)?),
         "reset" => Word::Done("RESET"),
         "unlisten" => Word::Done("UNLISTEN"),
         "set" => {
@@ -136,6 +138,17 @@ pub fn of(sql: &str) -> Option<Word> {
         }
         _ => return None,
     })
+}
+
+/// What a `DEALLOCATE` is of: a name as it was written, for a quoted one may have capitals, or everything.
+fn deallocated(written: &str) -> Option<Option<String>> {
+    let after = |text: &'_ str, word: &str| {
+        let (before, rest) = text.split_at_checked(word.len())?;
+        (before.eq_ignore_ascii_case(word) && rest.starts_with(char::is_whitespace)).then(|| rest.trim_start().to_owned())
+    };
+    let of = after(written, "deallocate")?;
+    let of = after(&of, "prepare").unwrap_or(of);
+    Some((!of.eq_ignore_ascii_case("all")).then(|| cursor::name(&of)))
 }
 
 /// The statements of a text. One that cannot be read stays whole: the engine says what is wrong with it, and where.
@@ -163,13 +176,13 @@ mod tests {
         done("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET");
         done("SET TIME ZONE 'Europe/Berlin'", "SET");
         done("DISCARD ALL", "DISCARD ALL");
-        let deallocated = |sql: &str| match of(sql) {
-            Some(Word::Deallocate(name)) => name,
-            other => panic!("{sql}: {other:?}"),
-        };
-        assert_eq!(deallocated("DEALLOCATE _PG3_7;"), Some("_pg3_7".to_owned()));
-        assert_eq!(deallocated("deallocate PREPARE \"My own\""), Some("My own".to_owned()));
-        assert_eq!(deallocated("Deallocate All"), None);
+        done("DISCARD TEMP", "DISCARD TEMP");
+        let deallocate = |name: &str| Some(Word::Deallocate(Some(name.to_owned())));
+        assert_eq!(of("DEALLOCATE _PG3_7;"), deallocate("_pg3_7"));
+        assert_eq!(of("deallocate PREPARE \"My own\""), deallocate("My own"));
+        assert_eq!(of("deallocate prepared"), deallocate("prepared"));
+        assert_eq!(of("Deallocate  All"), Some(Word::Deallocate(None)));
+        assert_eq!(of("========\u{3000}deallocate x"), None);
         done("SAVEPOINT _EXEC_SVP_1", "SAVEPOINT");
         done("release _EXEC_SVP_1", "RELEASE");
         assert_eq!(of("ROLLBACK TO SAVEPOINT a"), Some(Word::Back));

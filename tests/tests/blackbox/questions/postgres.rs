@@ -134,7 +134,6 @@ async fn a_driver_binds_cancels_and_goes_away() -> Result<()> {
     asked.until_idle().await
 }
 
-/// As text and as bytes, which a client reads by the type that was announced.
 /// As many as the drivers keep, and no more by number or by bytes; what is given back makes room.
 #[tokio::test(flavor = "multi_thread")]
 async fn prepared_statements_of_a_connection_are_bounded() -> Result<()> {
@@ -163,11 +162,12 @@ async fn prepared_statements_of_a_connection_are_bounded() -> Result<()> {
     expect("one is given back", "/ok/done", json!("DEALLOCATE"))?;
     expect("once", "/code", json!("26000"))?;
     expect("all are", "/ok/done", json!("DEALLOCATE"))?;
-    expect("two MiB of texts", "/ok", json!({"kept": 34, "code": "53400"}))?;
+    expect("four MiB of texts", "/ok", json!({"kept": 68, "code": "53400"}))?;
     expect("all are given back", "/ok/done", json!("DISCARD ALL"))?;
     expect("there is room", "/ok", json!({"kept": 20}))
 }
 
+/// As text and as bytes, which a client reads by the type that was announced.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_every_type_come_and_go() -> Result<()> {
     let asked = Asked::launch(&ENVIRONMENT).await?;
