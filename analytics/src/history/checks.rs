@@ -57,11 +57,11 @@ impl Core {
                 self.found_damaged(&file.path, &reason);
             }
         }
-        self.check_again(looked.sound).await
+        self.check_some_again(looked.sound).await
     }
 
     /// Reads some of the files again that this process has not read yet, one at a time. An object store looks after its own.
-    async fn check_again(&self, files: Vec<Arc<FileEntry>>) -> Result<(), HistoryError> {
+    async fn check_some_again(&self, files: Vec<Arc<FileEntry>>) -> Result<(), HistoryError> {
         let mut bytes = 0;
         for file in files.into_iter().filter(|file| self.verified.is_unread(&file.path)) {
             let Some(path) = self.place.local(&file.path) else { continue };

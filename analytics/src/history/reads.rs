@@ -23,10 +23,13 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
+use tokio::task::JoinError;
+use tokio::time::timeout;
 
 use super::blooms::Readers;
 use super::manifest::FileEntry;
-use super::verify::Looked;
+use super::marks::Glance;
+use super::verify::{CHECK_WAIT, Looked};
 use super::{Core, History};
 
 /// How old a sign may be that the store is lost.
@@ -65,6 +68,10 @@ impl Reads {
     pub async fn cause(&self, error: &DataFusionError) -> Option<String> {
         let core = &self.history.0;
         let failed = std::mem::take(&mut *self.failed.lock());
+        if failed.is_empty() && is_panic(error) {
+            let opened = self.opened.lock().clone();
+            return core.find_rotten(&opened).await.map(|(path, reason)| format!("{path}: {reason}"));
+        }
         if failed.is_empty() && !is_of_files(error) {
             return None;
         }
@@ -96,6 +103,25 @@ impl Reads {
 }
 
 impl Core {
+    /// Reads files whole, one after the other and for as long as a query waits for that, until one is found to be wrong. A panic is a
+    /// fault of the program more often than of a file, so that meanwhile others go on using them.
+    async fn find_rotten(&self, paths: &BTreeSet<String>) -> Option<(String, String)> {
+        let files: Vec<Arc<FileEntry>> = {
+            let state = self.published.lock().state.clone()?;
+            paths.iter().filter_map(|path| state.files.get(path)).cloned().collect()
+        };
+        let search = async {
+            for file in files {
+                if let Ok(Glance::Wrong(reason)) = self.check_again(&file).await {
+                    self.found_damaged(&file.path, &reason);
+                    return Some((file.path.clone(), reason));
+                }
+            }
+            None
+        };
+        timeout(CHECK_WAIT, search).await.ok().flatten()
+    }
+
     /// Reads files whole that may have made a query fail, and says what is wrong with them.
     async fn look_at_suspects(&self, paths: &BTreeSet<String>) -> BTreeMap<String, String> {
         let files: Vec<Arc<FileEntry>> = {
@@ -110,12 +136,18 @@ impl Core {
     }
 }
 
-/// Whether an error came up, or may have, while bytes of a file were made into rows.
+/// Whether a step of the plan panicked, in the query's own task or in one that it waited for.
+fn is_panic(error: &DataFusionError) -> bool {
+    let DataFusionError::External(error) = error.find_root() else { return false };
+    error.is::<Panicked>() || error.downcast_ref::<Arc<JoinError>>().is_some_and(|error| error.is_panic())
+}
+
+/// Whether an error came up while bytes of a file were made into rows.
 fn is_of_files(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) => true,
         DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParquetError(_)),
-        DataFusionError::External(error) => error.is::<ParquetError>() || error.is::<object_store::Error>() || error.is::<Panicked>(),
+        DataFusionError::External(error) => error.is::<ParquetError>() || error.is::<object_store::Error>(),
         _ => false,
     }
 }

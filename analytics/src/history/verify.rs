@@ -122,6 +122,22 @@ impl Core {
         if let Some(Glance::Sound) = self.verified.remote(&file.path) {
             return Ok(Glance::Sound);
         }
+        self.read_remote(file).await
+    }
+
+    /// Reads a file whole when its turn comes, whatever is known of it.
+    pub(super) async fn check_again(&self, file: &Arc<FileEntry>) -> Result<Glance, HistoryError> {
+        match self.place.local(&file.path) {
+            Some(path) => self.read_local(file, path, true).await,
+            None => {
+                let _turn = self.verified.turn().await?;
+                self.read_remote(file).await
+            }
+        }
+    }
+
+    /// Whoever calls it has a turn.
+    async fn read_remote(&self, file: &Arc<FileEntry>) -> Result<Glance, HistoryError> {
         let stamp = (file.bytes, None);
         match self.bytes(file).await {
             Ok(bytes) => {

@@ -119,21 +119,26 @@ async fn what_cannot_be_read_is_said_with_the_result() {
 
 #[tokio::test]
 async fn a_step_that_panics_on_a_changed_file_is_done_again_without_it() {
-    let town = town().await;
-    let engine = engine(&town);
     let count = "select count(seq) from scans";
-    let path = town.history.state().unwrap().files.keys().next().unwrap().clone();
-    let place = town.history.place();
-    let size = place.get(&path).await.unwrap().len();
-    place.remove(&path).await.unwrap();
-    place.put(&path, vec![0xa5; size].into()).await.unwrap();
-    town.store.panic_once();
-    let ended = engine.run(&office(1), count, &Limits::default()).await.unwrap().collect().await;
-    assert!(matches!(ended, Err(QueryError::Failed(_))), "its files are right, so it is a fault of the engine: {ended:?}");
-    town.store.panic_once();
-    let (rows, warnings) = ask(&engine, &office(0), count).await;
-    assert_eq!(rows, ["7"], "{warnings:?}");
-    assert!(warnings.len() == 1 && warnings[0].contains(&path), "{warnings:?}");
+    // The second has steps in tasks of their own.
+    for (sql, expected) in [(count, "7"), ("select dir, count(seq) from scans group by dir", "in 7")] {
+        let town = town().await;
+        let engine = engine(&town);
+        let path = town.history.state().unwrap().files.keys().next().unwrap().clone();
+        let place = town.history.place();
+        let size = place.get(&path).await.unwrap().len();
+        place.remove(&path).await.unwrap();
+        place.put(&path, vec![0xa5; size].into()).await.unwrap();
+        town.store.panic_once();
+        let ended = engine.run(&office(1), count, &Limits::default()).await.unwrap().collect().await;
+        assert!(matches!(ended, Err(QueryError::Failed(_))), "its files are right, so it is a fault of the engine: {ended:?}");
+        // Nobody else is told to wait because of it.
+        assert_eq!(ask(&engine, &office(1), count).await, (vec!["9".to_owned()], vec![]));
+        town.store.panic_once();
+        let (rows, warnings) = ask(&engine, &office(0), sql).await;
+        assert_eq!(rows, [expected], "{warnings:?}");
+        assert!(warnings.len() == 1 && warnings[0].contains(&path), "{warnings:?}");
+    }
 }
 
 /// Both were looked at before the question, and were right.
