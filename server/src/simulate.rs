@@ -188,8 +188,10 @@ async fn gate(
     let mut options = MqttOptions::new(&device.id, host, port);
     options.set_credentials(&device.id, &device.token).set_keep_alive(Duration::from_secs(15)).set_clean_session(false);
     let (client, mut events) = AsyncClient::new(options, 256);
+    // What it kept had its numbers before.
+    let seq = now_ms() - kept.len() as i64;
     let held = kept.into_iter().map(|scan| (scan, true)).collect();
-    let mut state = GateState { client, seq: now_ms(), online: false, blocked: false, held };
+    let mut state = GateState { client, seq, online: false, blocked: false, held };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut outage = outage_after.map(|after| Instant::now() + after);
